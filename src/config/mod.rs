@@ -1,0 +1,3 @@
+//! Configuration: a file becomes a [`plan::Plan`].
+
+pub mod plan;

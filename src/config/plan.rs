@@ -1,0 +1,392 @@
+//! What the program runs on: every reference resolved, every default filled in, every unit parsed.
+//!
+//! A [`Plan`] is made only by [`super::load`], so whoever holds one need not check it again. Depends on the
+//! model and on `http`'s and `ipnet`'s value types.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+
+/// A whole configuration, resolved.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The file it came from; none for a plan made from the command line alone.
+    pub source: Option<PathBuf>,
+    /// Hash of the resolved plan, in hex: equal plans have equal hashes.
+    pub hash: String,
+    /// Process-wide settings.
+    pub server: Server,
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Where operators connect.
+    pub admin: Admin,
+    /// The services behind, in the order of their names.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The routes in the order of the file. Matching order is the router's business.
+    pub routes: Vec<Arc<Route>>,
+    /// What is written where.
+    pub telemetry: Telemetry,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Data workers; at least one (0 in the file has become one per core).
+    pub workers: usize,
+    /// How long a drain waits for exchanges in flight.
+    pub drain_timeout: Duration,
+    /// Client connections over all listeners. Further ones wait in the kernel's backlog.
+    pub max_connections: usize,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bind {
+    /// A TCP socket.
+    Tcp(SocketAddr),
+    /// A unix socket's path.
+    Unix(PathBuf),
+}
+
+/// `[[listen]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Unique name.
+    pub name: Arc<str>,
+    /// Where it listens. Unique among the listeners.
+    pub bind: Bind,
+    /// Whether HTTP/1.1 is spoken.
+    pub http1: bool,
+    /// Whether HTTP/2 is spoken: by ALPN under TLS, by prior knowledge without.
+    pub http2: bool,
+    /// TLS, if any.
+    pub tls: Option<ServerTls>,
+    /// Peers whose forwarded headers, request id and trace context are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether every connection begins with a PROXY protocol header (v1 or v2).
+    pub proxy_protocol: bool,
+    /// From a request's first byte to the end of its head.
+    pub header_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// Bound on a request head, in bytes.
+    pub max_header_bytes: usize,
+    /// Bound on the number of header fields.
+    pub max_headers: usize,
+    /// Bound on a request body, in bytes; none: no bound.
+    pub max_body_bytes: Option<u64>,
+    /// Streams one HTTP/2 connection may have open.
+    pub max_concurrent_streams: u32,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// At least one. The first also answers clients whose SNI names none of them.
+    pub certificates: Vec<CertificateFiles>,
+    /// Clients must show a certificate signed by one in this file.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A certificate chain and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where the admin API listens.
+    pub bind: Bind,
+    /// The bearer token it asks for. Always set when `bind` is neither loopback nor unix.
+    pub token: Option<Secret>,
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `value`.
+    #[must_use]
+    pub const fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value itself; for comparing and sending, never for showing.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// `[upstreams.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Unique name.
+    pub name: Arc<str>,
+    /// Where its endpoints come from.
+    pub endpoints: Endpoints,
+    /// What is spoken to it.
+    pub protocol: Protocol,
+    /// TLS towards it, if any.
+    pub tls: Option<ClientTls>,
+    /// How an endpoint is picked.
+    pub balance: Balance,
+    /// Bound on making a connection, TLS included.
+    pub connect_timeout: Duration,
+    /// How long a pooled connection may lie idle.
+    pub idle_timeout: Duration,
+    /// Bound on one attempt, from the request sent to the response head; none: only the route's timeout.
+    pub per_try_timeout: Option<Duration>,
+    /// Active health checks, if any.
+    pub health: Option<Health>,
+    /// How long an endpoint that came back takes to reach its full share; zero: at once.
+    pub slow_start: Duration,
+}
+
+/// Where an upstream's endpoints come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Endpoints {
+    /// Listed in the file; at least one.
+    Fixed(Vec<Endpoint>),
+    /// Looked up in DNS.
+    Dns(Discover),
+}
+
+/// One endpoint of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// `host:port`, or `unix:/path`.
+    pub address: EndpointAddress,
+    /// Relative share; above zero.
+    pub weight: f64,
+    /// Zone, for display and (later) for choosing near ones first.
+    pub zone: Option<Arc<str>>,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    /// A socket address.
+    Socket(SocketAddr),
+    /// A host name and port, resolved by the system when a connection is made.
+    Host(Arc<str>, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(address) => write!(f, "{address}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `discover = { dns = … }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discover {
+    /// The name to look up.
+    pub name: Arc<str>,
+    /// The port for A and AAAA answers; none: `name` is looked up as SRV, whose answers carry ports.
+    pub port: Option<u16>,
+    /// The floor under the answers' TTL, and the pause after a failed look-up.
+    pub refresh: Duration,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, one exchange per connection at a time.
+    Http1,
+    /// HTTP/2: by ALPN under TLS, by prior knowledge without.
+    Http2,
+}
+
+/// TLS towards an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The name its certificate must be for, also sent as SNI; none: the endpoint's host.
+    pub server_name: Option<Arc<str>>,
+    /// Roots to trust instead of the system's, as a PEM file.
+    pub ca: Option<PathBuf>,
+    /// The certificate to show it.
+    pub client: Option<CertificateFiles>,
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Power of two choices by peak EWMA latency times in-flight.
+    PeakEwma,
+    /// Power of two choices by in-flight.
+    LeastRequest,
+    /// Each in turn, by weight.
+    RoundRobin,
+    /// Consistent hashing with bounded load.
+    Hash(HashOn),
+}
+
+/// What a consistent hash is taken of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// The client.
+    Client,
+    /// The request's path without its query.
+    Path,
+    /// A request header's value.
+    Header(HeaderName),
+}
+
+/// `health = { … }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What a check does.
+    pub probe: Probe,
+    /// Time between checks of one endpoint; ±10% jitter is added.
+    pub interval: Duration,
+    /// Bound on one check.
+    pub timeout: Duration,
+    /// Successes in a row that bring an endpoint back.
+    pub rise: u32,
+    /// Failures in a row that take an endpoint out.
+    pub fall: u32,
+}
+
+/// What a health check does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// `GET path` answers 200 to 399.
+    Http {
+        /// Path and query.
+        path: String,
+        /// The Host it asks for; none: the endpoint's address.
+        host: Option<String>,
+    },
+    /// `grpc.health.v1.Health/Check` of this service answers `SERVING`; empty: the whole server.
+    Grpc {
+        /// The service's full name.
+        service: String,
+    },
+    /// A connection can be made.
+    Tcp,
+}
+
+/// `[[routes]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Unique name.
+    pub name: Arc<str>,
+    /// What it matches.
+    pub matches: Match,
+    /// Index into [`Plan::upstreams`].
+    pub upstream: usize,
+    /// Bound from the request's head to the response's: queueing, connecting, retries included.
+    pub timeout: Duration,
+    /// Bound on silence while a body streams, in either direction, and in an upgraded connection.
+    pub idle_timeout: Duration,
+    /// How the path changes on its way.
+    pub rewrite: Option<Rewrite>,
+    /// Changes to the request's headers.
+    pub request_headers: HeaderEdits,
+    /// Changes to the response's headers.
+    pub response_headers: HeaderEdits,
+}
+
+/// What a route matches. All parts must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The host, without port, in lower case.
+    pub host: HostMatch,
+    /// The path.
+    pub path: PathMatch,
+    /// Any of these methods; empty: every method.
+    pub methods: Vec<Method>,
+    /// Each of these headers has this value.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Which hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMatch {
+    /// Every host.
+    Any,
+    /// Exactly this.
+    Exact(Arc<str>),
+    /// `*.example.com` is kept as `example.com`: any host below it, at any depth.
+    Below(Arc<str>),
+}
+
+/// Which paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// Exactly this.
+    Exact(Arc<str>),
+    /// This, or anything below it at a `/`: `/orders` matches `/orders` and `/orders/1`, not `/ordersx`.
+    Prefix(Arc<str>),
+}
+
+/// How the path changes on its way. The query stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Takes this prefix off.
+    StripPrefix(Arc<str>),
+    /// Puts `with` in the place of the route's matched path or prefix.
+    ReplacePrefix {
+        /// What is taken off: the route's own path.
+        prefix: Arc<str>,
+        /// What stands there instead.
+        with: Arc<str>,
+    },
+}
+
+/// Changes to headers: first `remove`, then `set`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Replaces every value of that name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Takes the header out.
+    pub remove: Vec<HeaderName>,
+}
+
+/// `[telemetry]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Telemetry {
+    /// The access log; none: off.
+    pub access_log: Option<AccessLog>,
+}
+
+/// `access_log = { … }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// The share of unremarkable exchanges that is written, 0 to 1. Failures and refusals always are.
+    pub sample: f64,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, opened for appending; opened again on SIGHUP.
+    File(PathBuf),
+}

@@ -1,0 +1,5 @@
+//! Keyed state that outlives a plan: upstreams, endpoints, routes. Orders the policies.
+//!
+//! Depends on policy, measure, model and clock; knows nothing of hyper, tokio or the file format.
+
+pub mod registry;

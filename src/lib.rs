@@ -1,0 +1,21 @@
+//! Tidegate: an adaptive resilience proxy.
+//!
+//! ```text
+//! accept → TLS → hyper ──► pipeline
+//!   1 ingress    sane framing, hop-by-hop, forwarded-for, request id, trace context, deadline
+//!   3 route      host, path, method, headers → route
+//!   8 balance    pick an endpoint
+//!   9 forward    pooled connection, timeouts
+//!  10 return     stream the body; at its end or drop: write the Exchange
+//! ```
+//!
+//! The core (`clock`, `model`, `policy`, `measure`) takes time and randomness as arguments and does no I/O;
+//! `cargo check --no-default-features` builds it alone.
+
+pub mod clock;
+#[cfg(feature = "proxy")]
+pub mod config;
+pub mod engine;
+pub mod model;
+#[cfg(feature = "proxy")]
+pub mod observe;

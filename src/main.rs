@@ -1,0 +1,3 @@
+//! The `tidegate` command: parses its arguments, calls the library, returns an exit code.
+
+fn main() {}

@@ -1,0 +1,300 @@
+//! The words every room shares: identities, outcomes, reasons, phases.
+//!
+//! Plain data without behaviour that could fail. Depends on nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Declares a small integer identity that stays the same across reloads.
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u32);
+
+        impl $name {
+            /// The identity with this index in its directory.
+            #[must_use]
+            pub const fn new(index: u32) -> Self {
+                Self(index)
+            }
+
+            /// The index in the directory that gave this identity out.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+identity!(
+    /// A route, by name. The same name keeps its identity over reloads.
+    RouteId
+);
+identity!(
+    /// An upstream, by name. The same name keeps its identity over reloads.
+    UpstreamId
+);
+identity!(
+    /// One endpoint of one upstream, by address. The same address keeps its identity over reloads.
+    EndpointId
+);
+
+/// Why Tidegate itself answered, or why an exchange failed. The contract's `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    missing_docs,
+    reason = "the names are the contract's and say what they mean"
+)]
+pub enum Reason {
+    Quota,
+    FairShare,
+    QueueFull,
+    QueueTimeout,
+    Deadline,
+    BreakerOpen,
+    NoHealthyEndpoint,
+    Quarantined,
+    Blocked,
+    Overload,
+    ConnectFailed,
+    UpstreamReset,
+    UpstreamTimeout,
+    BadRequest,
+    NoRoute,
+    BodyTooLarge,
+    HeaderTooLarge,
+    Draining,
+}
+
+impl Reason {
+    /// Every reason, in the contract's order.
+    pub const ALL: [Self; 18] = [
+        Self::Quota,
+        Self::FairShare,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Deadline,
+        Self::BreakerOpen,
+        Self::NoHealthyEndpoint,
+        Self::Quarantined,
+        Self::Blocked,
+        Self::Overload,
+        Self::ConnectFailed,
+        Self::UpstreamReset,
+        Self::UpstreamTimeout,
+        Self::BadRequest,
+        Self::NoRoute,
+        Self::BodyTooLarge,
+        Self::HeaderTooLarge,
+        Self::Draining,
+    ];
+
+    /// The contract's word, as it stands in problem bodies, logs and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quota => "quota",
+            Self::FairShare => "fair_share",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Deadline => "deadline",
+            Self::BreakerOpen => "breaker_open",
+            Self::NoHealthyEndpoint => "no_healthy_endpoint",
+            Self::Quarantined => "quarantined",
+            Self::Blocked => "blocked",
+            Self::Overload => "overload",
+            Self::ConnectFailed => "connect_failed",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::BadRequest => "bad_request",
+            Self::NoRoute => "no_route",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The upstream's response reached the client whole.
+    Answered,
+    /// Tidegate answered by itself.
+    Refused,
+    /// The client went away before its response was whole.
+    ClientGone,
+    /// The upstream broke off after its response had begun.
+    UpstreamBroke,
+    /// The drain timeout ended the exchange.
+    Drained,
+}
+
+impl Outcome {
+    /// The word in the access log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// The consecutive parts of an exchange. They do not overlap, and sum to its total.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Phase {
+    /// The client sends: from the first byte of its request to the end of its head, and whatever of the
+    /// body kept the upstream waiting.
+    Receive,
+    /// Tidegate thinks: policies, routing, rewriting.
+    Decide,
+    /// The request waits for a permit.
+    Queue,
+    /// A connection to the endpoint is made; zero on a pooled one.
+    Connect,
+    /// From the request sent to the first byte of the response head.
+    Wait,
+    /// The upstream sends its body.
+    Body,
+    /// The client reads: time in which a body was ready and the client was not.
+    Deliver,
+}
+
+impl Phase {
+    /// Every phase, in the order of time.
+    pub const ALL: [Self; 7] = [
+        Self::Receive,
+        Self::Decide,
+        Self::Queue,
+        Self::Connect,
+        Self::Wait,
+        Self::Body,
+        Self::Deliver,
+    ];
+
+    /// The word in labels and, with `_ms`, in the access log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Decide => "decide",
+            Self::Queue => "queue",
+            Self::Connect => "connect",
+            Self::Wait => "wait",
+            Self::Body => "body",
+            Self::Deliver => "deliver",
+        }
+    }
+}
+
+/// Time spent in each [`Phase`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases([Duration; Phase::ALL.len()]);
+
+impl Phases {
+    /// Adds `time` to `phase`.
+    pub fn add(&mut self, phase: Phase, time: Duration) {
+        if let Some(slot) = self.0.get_mut(phase as usize) {
+            *slot += time;
+        }
+    }
+
+    /// Time spent in `phase`.
+    #[must_use]
+    pub fn get(&self, phase: Phase) -> Duration {
+        self.0.get(phase as usize).copied().unwrap_or_default()
+    }
+
+    /// The sum of all phases: the exchange's total.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+}
+
+/// A request method as a label: the registered ones by name, everything else as `_OTHER`
+/// (OpenTelemetry's HTTP conventions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the methods")]
+pub enum MethodLabel {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+    Other,
+}
+
+impl MethodLabel {
+    /// The label for the method token `method`.
+    #[must_use]
+    pub fn from_token(method: &str) -> Self {
+        match method {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "DELETE" => Self::Delete,
+            "CONNECT" => Self::Connect,
+            "OPTIONS" => Self::Options,
+            "TRACE" => Self::Trace,
+            "PATCH" => Self::Patch,
+            _ => Self::Other,
+        }
+    }
+
+    /// The label's text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+            Self::Options => "OPTIONS",
+            Self::Trace => "TRACE",
+            Self::Patch => "PATCH",
+            Self::Other => "_OTHER",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_sum_to_the_total() {
+        let mut phases = Phases::default();
+        for (i, phase) in Phase::ALL.into_iter().enumerate() {
+            phases.add(phase, Duration::from_millis(i as u64 + 1));
+        }
+        assert_eq!(phases.get(Phase::Deliver), Duration::from_millis(7));
+        assert_eq!(phases.total(), Duration::from_millis(28));
+    }
+
+    #[test]
+    fn reasons_are_distinct_words() {
+        let words: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+}

@@ -1,0 +1,61 @@
+//! The record of one finished request. Nothing else measures: metrics, log, and later report and alert are
+//! all folded from these.
+//!
+//! Depends on the model.
+
+use crate::model::{EndpointId, MethodLabel, Outcome, Phases, Reason, RouteId, UpstreamId};
+
+/// One finished request, from whatever path it ended on. Fixed in size; owns no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// When its first byte arrived: microseconds since the Unix epoch.
+    pub started: u64,
+    /// The route it took; none when no route matched or the request was malformed.
+    pub route: Option<RouteId>,
+    /// The upstream its route leads to.
+    pub upstream: Option<UpstreamId>,
+    /// The endpoint tried last.
+    pub endpoint: Option<EndpointId>,
+    /// The request method.
+    pub method: MethodLabel,
+    /// The status the client was sent; 499 when it went away before there was one.
+    pub status: u16,
+    /// The status the upstream answered with, if it did.
+    pub upstream_status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why Tidegate answered by itself or the upstream failed; none when all went well.
+    pub reason: Option<Reason>,
+    /// Requests sent upstream; 0 when it was answered without.
+    pub attempts: u8,
+    /// Time by phase; sums to the total.
+    pub phases: Phases,
+    /// Bytes of request body received.
+    pub bytes_in: u64,
+    /// Bytes of response body sent.
+    pub bytes_out: u64,
+}
+
+/// The parts of an access-log line that an [`Exchange`] does not carry, borrowed from the request while
+/// the line is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// The request id.
+    pub request_id: &'a str,
+    /// The trace id, 32 hex digits; empty when the request carried none.
+    pub trace_id: &'a str,
+    /// The client, as identified.
+    pub client: &'a str,
+    /// The tier's name.
+    pub tier: &'a str,
+    /// The method's token as the client sent it.
+    pub method: &'a str,
+    /// The route's name; empty when none matched.
+    pub route: &'a str,
+    /// The path without its query, as the client sent it.
+    pub path: &'a str,
+    /// The upstream's name; empty when there is none.
+    pub upstream: &'a str,
+    /// The endpoint's address; empty when there is none.
+    pub endpoint: &'a str,
+}

@@ -1,0 +1,3 @@
+//! Observation: one record per exchange, and everything folded from it.
+
+pub mod exchange;
