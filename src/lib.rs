@@ -19,3 +19,5 @@ pub mod engine;
 pub mod model;
 #[cfg(feature = "proxy")]
 pub mod observe;
+#[cfg(feature = "proxy")]
+pub mod proxy;
