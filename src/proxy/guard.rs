@@ -55,6 +55,8 @@ pub enum Progress {
     Suspended(usize),
     /// Bytes from this offset on must not pass: the message that begins there is malformed.
     Refused(usize, Violation),
+    /// The body of a message whose head has already passed is malformed: none of these bytes may pass.
+    Broken(Violation),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,14 +153,14 @@ impl Guard {
         let mut at = 0;
         // Where the message being read began, if it began in these bytes: a violation later in it takes
         // the whole message back.
-        let mut message = 0;
+        let mut message = None;
         while at < bytes.len() {
             let rest = bytes.get(at..).unwrap_or_default();
             match self.state {
                 State::Tunnel => return Progress::Clean,
                 State::Suspended => return Progress::Suspended(at),
                 State::Head => {
-                    message = at;
+                    message = Some(at);
                     match self.head(rest) {
                         Ok(Some(length)) => at += length,
                         Ok(None) => return Progress::Partial(at),
@@ -176,7 +178,11 @@ impl Guard {
                 }
                 State::Chunked(chunk) => match self.chunked(chunk, rest) {
                     Ok(taken) => at += taken,
-                    Err(violation) => return Progress::Refused(message, violation),
+                    Err(violation) => {
+                        return message.map_or(Progress::Broken(violation), |start| {
+                            Progress::Refused(start, violation)
+                        });
+                    }
                 },
             }
         }
@@ -646,6 +652,14 @@ mod tests {
             };
             assert_eq!((at, violation.status), (good.len(), 400), "{chunk:?}");
         }
+    }
+
+    #[test]
+    fn a_bad_chunk_in_a_later_read_breaks_the_message() {
+        let mut guard = Guard::new(LIMITS);
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
+        assert_eq!(guard.feed(head), Progress::Clean);
+        assert!(matches!(guard.feed(b"lloXX"), Progress::Broken(_)));
     }
 
     #[test]

@@ -1,0 +1,250 @@
+//! The client side of an HTTP/1 connection, between the socket and hyper.
+//!
+//! Three things happen here that hyper leaves to its owner: bytes pass the framing [`Guard`] before hyper
+//! sees them; interim responses go out before the final one (nothing else is in flight then); and the end
+//! of a flush tells the exchange that its response has left. hyper's own bare error responses are replaced
+//! by problem bodies. Depends on the guard and the connection.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::conn::Conn;
+use super::guard::{Guard, Progress, Violation};
+use super::stream::Stream;
+
+/// A guarded client stream.
+#[derive(Debug)]
+pub(crate) struct GuardedIo {
+    stream: Stream,
+    guard: Guard,
+    conn: Rc<Conn>,
+    /// Bytes read and not passed on: a partial head, or what follows an upgrade's head.
+    kept: Vec<u8>,
+    /// How many of `kept`, from its beginning, the guard has let through.
+    clean: usize,
+    /// Bytes to write before anything of hyper's.
+    out: Vec<u8>,
+    /// What the client is told once the responses before are out. Nothing is read any more.
+    refusal: Option<Violation>,
+}
+
+impl GuardedIo {
+    pub(crate) fn new(stream: Stream, guard: Guard, conn: Rc<Conn>, prefix: Vec<u8>) -> Self {
+        let mut io =
+            Self { stream, guard, conn, kept: prefix, clean: 0, out: Vec::new(), refusal: None };
+        if !io.kept.is_empty() {
+            io.judge_kept();
+        }
+        io
+    }
+
+    /// The stream and what was read beyond the upgrade's head.
+    pub(crate) fn into_tunnel(self) -> (Stream, Vec<u8>) {
+        (self.stream, self.kept)
+    }
+
+    /// Lets the guard judge what is kept; an error when a body in progress is malformed.
+    fn judge_kept(&mut self) {
+        let length = self.kept.len();
+        match self.guard.feed(&self.kept) {
+            Progress::Clean => self.clean = length,
+            Progress::Partial(at) => {
+                self.clean = at;
+                self.conn.head_begins();
+            }
+            Progress::Suspended(at) => self.clean = at,
+            Progress::Refused(at, violation) => {
+                self.clean = at;
+                self.kept.truncate(at);
+                self.refusal = Some(violation);
+            }
+            Progress::Broken(violation) => {
+                self.kept.clear();
+                self.conn.break_upload(violation);
+                self.refusal = Some(violation);
+            }
+        }
+    }
+
+    /// Judges what was just read into `buf` behind `before`; keeps back what may not pass yet.
+    fn judge_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        if self.kept.is_empty() {
+            let progress = self.guard.feed(fresh);
+            if progress == Progress::Clean {
+                return Ok(());
+            }
+            // The rare case: let the general path below take the same bytes apart.
+            let passes = match progress {
+                Progress::Clean => fresh.len(),
+                Progress::Partial(at) | Progress::Suspended(at) | Progress::Refused(at, _) => at,
+                Progress::Broken(_) => 0,
+            };
+            match progress {
+                Progress::Partial(_) => {
+                    self.kept.extend_from_slice(fresh.get(passes..).unwrap_or_default());
+                    self.conn.head_begins();
+                }
+                Progress::Suspended(_) => {
+                    self.kept.extend_from_slice(fresh.get(passes..).unwrap_or_default());
+                }
+                Progress::Refused(_, violation) => self.refusal = Some(violation),
+                Progress::Broken(violation) => {
+                    self.conn.break_upload(violation);
+                    self.refusal = Some(violation);
+                    buf.set_filled(before);
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                Progress::Clean => {}
+            }
+            buf.set_filled(before + passes);
+            return Ok(());
+        }
+        self.kept.extend_from_slice(fresh);
+        buf.set_filled(before);
+        self.judge_kept();
+        Ok(())
+    }
+
+    /// Passes on what the guard has let through of the kept bytes; whether there was any.
+    fn pass_kept(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let length = self.clean.min(buf.remaining());
+        if length == 0 {
+            return false;
+        }
+        buf.put_slice(self.kept.get(..length).unwrap_or_default());
+        self.kept.drain(..length);
+        self.clean -= length;
+        true
+    }
+
+    /// Writes `out`.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the client why nothing more is read, once everything before has been said.
+    fn refuse(&mut self) -> bool {
+        if self.conn.is_busy() {
+            return false;
+        }
+        if let Some(violation) = self.refusal.take() {
+            self.conn.refuse_malformed(violation, &mut self.out);
+        }
+        true
+    }
+}
+
+impl AsyncRead for GuardedIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.pass_kept(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if this.refusal.is_some() {
+                if !this.refuse() {
+                    return Poll::Pending;
+                }
+                ready!(this.poll_out(cx))?;
+                return Poll::Ready(Ok(()));
+            }
+            if this.guard.is_suspended() {
+                if !this.conn.take_resume() {
+                    return Poll::Pending;
+                }
+                this.guard.resume();
+                this.judge_kept();
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            this.judge_read(buf, before)?;
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for GuardedIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if !this.conn.is_busy() {
+            this.replace_error(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        ready!(this.poll_out(cx))?;
+        Pin::new(&mut this.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if !this.conn.is_busy() {
+            this.replace_error(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |buf| buf));
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        ready!(this.poll_out(cx))?;
+        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.conn.take_interim(&mut this.out);
+        ready!(this.poll_out(cx))?;
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.conn.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_out(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+impl GuardedIo {
+    /// hyper writes although no request is being answered: its own bare response to something it could
+    /// not parse. The client gets ours instead.
+    fn replace_error(&mut self, response: &[u8]) {
+        let status = response
+            .get(9..12)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| digits.parse().ok());
+        if let Some(status) = status {
+            let detail = "the request is not well-formed HTTP";
+            self.conn.refuse_malformed(Violation { status, detail }, &mut self.out);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The one place where a refusal becomes a response: RFC 9457 problem bodies, `Proxy-Status` (RFC 9209),
+//! `Retry-After`, and gRPC's status where the client speaks gRPC.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use http::{HeaderMap, Response, StatusCode};
+
+use super::body::ResponseBody;
+use super::track::Track;
+use crate::model::{Outcome, Reason};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Tidegate's own answer to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) reason: Reason,
+    /// What happened, in words.
+    pub(crate) detail: &'static str,
+    /// The error type of `Proxy-Status`.
+    pub(crate) proxy_status: &'static str,
+    /// Whether the connection cannot carry another request.
+    pub(crate) close: bool,
+}
+
+impl Refusal {
+    pub(crate) const fn new(status: StatusCode, reason: Reason, detail: &'static str) -> Self {
+        let proxy_status = match reason {
+            Reason::ConnectFailed => "connection_refused",
+            Reason::UpstreamReset => "connection_terminated",
+            Reason::UpstreamTimeout | Reason::Deadline => "http_response_timeout",
+            Reason::NoHealthyEndpoint => "destination_unavailable",
+            Reason::NoRoute => "destination_not_found",
+            Reason::BadRequest | Reason::BodyTooLarge | Reason::HeaderTooLarge => {
+                "http_request_error"
+            }
+            Reason::Quota
+            | Reason::FairShare
+            | Reason::QueueFull
+            | Reason::QueueTimeout
+            | Reason::BreakerOpen
+            | Reason::Quarantined
+            | Reason::Blocked
+            | Reason::Overload
+            | Reason::Draining => "http_request_denied",
+        };
+        Self { status, reason, detail, proxy_status, close: false }
+    }
+
+    pub(crate) const fn bad_request(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Reason::BadRequest, detail).closing()
+    }
+
+    /// The same, and the connection is closed behind it.
+    pub(crate) const fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+/// The part of Tidegate that decided on a refusal; the contract's `policy`.
+pub(crate) const fn policy(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Quota => "rate_limit",
+        Reason::FairShare | Reason::QueueFull | Reason::QueueTimeout => "queue",
+        Reason::Deadline => "deadline",
+        Reason::BreakerOpen => "breaker",
+        Reason::NoHealthyEndpoint => "balance",
+        Reason::Quarantined | Reason::Blocked => "isolation",
+        Reason::Overload => "overload",
+        Reason::ConnectFailed | Reason::UpstreamReset | Reason::UpstreamTimeout => "upstream",
+        Reason::BadRequest | Reason::BodyTooLarge | Reason::HeaderTooLarge => "ingress",
+        Reason::NoRoute => "router",
+        Reason::Draining => "drain",
+    }
+}
+
+/// The problem type (RFC 9457): a registered one where there is one.
+const fn problem_type(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Quota => "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        Reason::Quarantined | Reason::Blocked => {
+            "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
+        }
+        Reason::FairShare
+        | Reason::QueueFull
+        | Reason::QueueTimeout
+        | Reason::BreakerOpen
+        | Reason::NoHealthyEndpoint
+        | Reason::Overload
+        | Reason::Draining => {
+            "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+        }
+        Reason::Deadline
+        | Reason::ConnectFailed
+        | Reason::UpstreamReset
+        | Reason::UpstreamTimeout
+        | Reason::BadRequest
+        | Reason::NoRoute
+        | Reason::BodyTooLarge
+        | Reason::HeaderTooLarge => "about:blank",
+    }
+}
+
+fn problem(status: StatusCode, reason: Reason, detail: &str, request_id: &str) -> Vec<u8> {
+    let value = serde_json::json!({
+        "type": problem_type(reason),
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": detail,
+        "request_id": request_id,
+        "policy": policy(reason),
+        "reason": reason.as_str(),
+    });
+    value.to_string().into_bytes()
+}
+
+/// Turns `refusal` into the response to `track`'s request. `grpc`: the request was gRPC.
+pub(crate) fn refuse(mut track: Box<Track>, refusal: &Refusal, grpc: bool) -> Response<ResponseBody> {
+    track.exchange.outcome = Outcome::Refused;
+    track.exchange.reason = Some(refusal.reason);
+    let mut headers = HeaderMap::with_capacity(8);
+    let error = format!("tidegate; error={}", refusal.proxy_status);
+    if let Ok(value) = HeaderValue::try_from(error) {
+        headers.insert(PROXY_STATUS, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(track.request_id()) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    if refusal.close && !track.conn.http2 {
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if matches!(refusal.status.as_u16(), 429 | 503) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(track.conn.worker.retry_after()));
+    }
+    let (status, body) = if grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(grpc_status(refusal)));
+        headers.insert("grpc-message", HeaderValue::from_static(refusal.detail));
+        (StatusCode::OK, Bytes::new())
+    } else {
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let id = track.request_id();
+        let body = problem(refusal.status, refusal.reason, refusal.detail, id);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        (refusal.status, Bytes::from(body))
+    };
+    track.exchange.status = status.as_u16();
+    let head = track.method == http::Method::HEAD;
+    let mut response = Response::new(ResponseBody::own(body, head, track));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// gRPC status codes: UNAVAILABLE for what was shed, RESOURCE_EXHAUSTED for a quota, `DEADLINE_EXCEEDED`.
+const fn grpc_status(refusal: &Refusal) -> u16 {
+    match refusal.reason {
+        Reason::Quota | Reason::Quarantined | Reason::Blocked => 8,
+        Reason::Deadline | Reason::UpstreamTimeout => 4,
+        Reason::NoRoute => 12,
+        Reason::BadRequest | Reason::BodyTooLarge | Reason::HeaderTooLarge => 13,
+        Reason::FairShare
+        | Reason::QueueFull
+        | Reason::QueueTimeout
+        | Reason::BreakerOpen
+        | Reason::NoHealthyEndpoint
+        | Reason::Overload
+        | Reason::ConnectFailed
+        | Reason::UpstreamReset
+        | Reason::Draining => 14,
+    }
+}
+
+/// Writes a whole HTTP/1.1 problem response for something that never became a request; the length of its
+/// body.
+pub(crate) fn write_raw(
+    out: &mut Vec<u8>,
+    status: u16,
+    reason: Reason,
+    detail: &str,
+    request_id: &str,
+) -> u64 {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let body = problem(status, reason, detail, request_id);
+    // Writing to a Vec cannot fail.
+    let _infallible = write!(
+        out,
+        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n\
+         proxy-status: tidegate; error=http_request_error\r\nx-request-id: {request_id}\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error"),
+        body.len(),
+    );
+    out.extend_from_slice(&body);
+    body.len() as u64
+}
+
+/// Writes an interim response head.
+pub(crate) fn write_interim(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let _infallible = write!(out, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,172 @@
+//! One request under way: what its [`Exchange`] will say.
+//!
+//! A [`Track`] is made when a request head is whole and is written when it is dropped, on whatever path
+//! that happens: answered, refused, reset by the client, broken by the upstream, or drained. So every
+//! request ends in exactly one exchange.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Method, Uri};
+
+use super::conn::Conn;
+use super::live::{Live, LiveRoute};
+use crate::clock::Instant;
+use crate::engine::upstream::EndpointState;
+use crate::model::{MethodLabel, Outcome, Phase, Phases};
+use crate::observe::exchange::{Exchange, Line};
+
+/// Status recorded when the client went away before it was sent one (nginx's convention).
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(crate) conn: Rc<Conn>,
+    pub(crate) exchange: Exchange,
+    /// The end of the last phase.
+    mark: Instant,
+    request_id: Id,
+    pub(crate) trace_id: Option<[u8; 32]>,
+    /// The client, when a trusted peer named another than itself.
+    pub(crate) client: Option<Box<str>>,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    live: Rc<Arc<Live>>,
+    route: Option<usize>,
+    endpoint: Option<Arc<EndpointState>>,
+}
+
+/// A request id: a UUID as text, or whatever a trusted peer gave.
+#[derive(Debug)]
+pub(crate) enum Id {
+    Own([u8; 36]),
+    Given(Box<str>),
+}
+
+impl Track {
+    /// Begins a request whose first byte came at `begun` and whose head was whole at `now`.
+    pub(crate) fn begin(conn: &Rc<Conn>, begun: Instant, now: Instant) -> Box<Self> {
+        let mut phases = Phases::default();
+        phases.add(Phase::Receive, now.since(begun));
+        let worker = &conn.worker;
+        let (started, request_id) = worker.request_id(begun, now);
+        Box::new(Self {
+            conn: Rc::clone(conn),
+            exchange: Exchange {
+                started,
+                route: None,
+                upstream: None,
+                endpoint: None,
+                method: MethodLabel::Other,
+                status: CLIENT_CLOSED_REQUEST,
+                upstream_status: None,
+                outcome: Outcome::ClientGone,
+                reason: None,
+                attempts: 0,
+                phases,
+                bytes_in: 0,
+                bytes_out: 0,
+            },
+            mark: now,
+            request_id: Id::Own(request_id),
+            trace_id: None,
+            client: None,
+            method: Method::GET,
+            uri: Uri::default(),
+            live: worker.live(),
+            route: None,
+            endpoint: None,
+        })
+    }
+
+    /// The request id.
+    pub(crate) fn request_id(&self) -> &str {
+        match &self.request_id {
+            Id::Own(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Id::Given(text) => text,
+        }
+    }
+
+    /// Uses the request id a trusted peer gave.
+    pub(crate) fn set_request_id(&mut self, given: &str) {
+        self.request_id = Id::Given(given.into());
+    }
+
+    /// The plan this request runs under, from its beginning to its end.
+    pub(crate) fn live(&self) -> &Rc<Arc<Live>> {
+        &self.live
+    }
+
+    /// The route it takes is `live.routes[index]`.
+    pub(crate) fn set_route(&mut self, index: usize, route: &LiveRoute) {
+        self.route = Some(index);
+        self.exchange.route = Some(route.id);
+        self.exchange.upstream = Some(route.upstream.id());
+    }
+
+    /// The endpoint it is sent to.
+    pub(crate) fn set_endpoint(&mut self, endpoint: &Arc<EndpointState>) {
+        self.exchange.endpoint = Some(endpoint.id());
+        self.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// The time from the last mark to `now` belongs to `phase`.
+    pub(crate) fn phase(&mut self, phase: Phase, now: Instant) {
+        self.exchange.phases.add(phase, now.since(self.mark));
+        self.mark = now;
+    }
+
+    /// Of the time from the last mark to `now`, `receiving` belongs to the client, the rest to `phase`.
+    pub(crate) fn phase_beside_upload(
+        &mut self,
+        phase: Phase,
+        now: Instant,
+        receiving: std::time::Duration,
+    ) {
+        let span = now.since(self.mark);
+        let receiving = receiving.min(span);
+        self.exchange.phases.add(Phase::Receive, receiving);
+        self.exchange.phases.add(phase, span.saturating_sub(receiving));
+        self.mark = now;
+    }
+
+    /// The response left whole.
+    pub(crate) fn delivered(&mut self, now: Instant) {
+        self.phase(Phase::Deliver, now);
+        if self.exchange.outcome == Outcome::ClientGone {
+            self.exchange.outcome = Outcome::Answered;
+        }
+    }
+}
+
+impl Drop for Track {
+    fn drop(&mut self) {
+        if self.exchange.outcome == Outcome::ClientGone {
+            if self.conn.worker.is_cutting() {
+                self.exchange.outcome = Outcome::Drained;
+            }
+            let now = self.conn.worker.now();
+            self.phase(Phase::Deliver, now);
+        }
+        let route = self.route.and_then(|index| self.live.routes.get(index));
+        let path = self.uri.path();
+        let line = Line {
+            request_id: self.request_id(),
+            trace_id: self
+                .trace_id
+                .as_ref()
+                .and_then(|id| std::str::from_utf8(id).ok())
+                .unwrap_or_default(),
+            client: self.client.as_deref().unwrap_or_else(|| self.conn.peer.as_str()),
+            tier: "standard",
+            method: self.method.as_str(),
+            route: route.map_or("", |route| &route.route.name),
+            path,
+            upstream: route.map_or("", |route| route.upstream.name()),
+            endpoint: self.endpoint.as_ref().map_or("", |endpoint| endpoint.name()),
+        };
+        self.conn.worker.record(self.exchange, &line);
+        self.conn.recorded();
+    }
+}
