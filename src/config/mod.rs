@@ -14,6 +14,7 @@
 pub mod diagnostic;
 pub mod explain;
 pub mod plan;
+pub mod schema;
 
 mod document;
 mod load;
