@@ -12,6 +12,7 @@
 //! rest of the program depends on [`plan`] alone.
 
 pub mod diagnostic;
+pub mod diff;
 pub mod explain;
 pub mod plan;
 pub mod schema;
