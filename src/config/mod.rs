@@ -16,6 +16,7 @@ pub mod diff;
 pub mod explain;
 pub mod plan;
 pub mod schema;
+pub mod watch;
 
 mod document;
 mod load;
