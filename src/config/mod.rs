@@ -26,3 +26,6 @@ mod units;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use load::Source;
+
+#[cfg(test)]
+mod tests;
