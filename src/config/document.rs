@@ -1,4 +1,4 @@
-//! The document between text and [`Raw`](super::raw::Raw): a tree in which every entry knows its place.
+//! The document between text and `Raw`: a tree in which every entry knows its place.
 //!
 //! Here flags are written into the tree, keys that this version does not carry out are refused, and entries
 //! already reported are taken out so that the rest can be read. Depends on `toml`'s document types.

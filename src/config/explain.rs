@@ -1,6 +1,6 @@
 //! The resolved plan, written out again: every default filled in, every secret hidden.
 //!
-//! The plan becomes a [`Raw`] in which every value is given, so what is printed is what could be written: the
+//! The plan becomes a `Raw` in which every value is given, so what is printed is what could be written: the
 //! TOML form loads again to an equal plan (but for its secrets). Depends on `raw` and `plan`.
 
 use std::collections::BTreeMap;

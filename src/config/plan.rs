@@ -1,6 +1,6 @@
 //! What the program runs on: every reference resolved, every default filled in, every unit parsed.
 //!
-//! A [`Plan`] is made only by [`super::load`], so whoever holds one need not check it again. Depends on the
+//! A [`Plan`] is made only by [`super::Source::load`], so whoever holds one need not check it again. Depends on the
 //! model and on `http`'s and `ipnet`'s value types.
 
 use std::net::SocketAddr;
