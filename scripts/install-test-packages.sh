@@ -11,9 +11,9 @@ make            make     runs the Makefile
 nghttp2-client  h2load   HTTP/2 load (h2load) and a second HTTP/2 implementation (nghttp)
 nginx           nginx    origin and peer in the benchmark
 openssl         openssl  a second TLS implementation, to check certificates from outside
-procps          pgrep    finds the worker processes of a peer
+procps          ps       looks at processes from outside
 python3         python3  scripts that check documents and examples
-util-linux      taskset  pins a benchmark's processes to a core
+util-linux      taskset  pins a benchmark process to a core, and ends it with its parent (setpriv)
 wrk             wrk      HTTP/1.1 load"
 
 # A login shell of an ordinary user leaves out the place where servers live.

@@ -161,11 +161,13 @@ impl Generator {
     }
 
     fn command(&self, program: &str) -> Command {
-        let Some(core) = self.core else {
-            return Command::new(program);
-        };
-        let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string(), program]);
+        // It ends with this process, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]);
+        if let Some(core) = self.core {
+            command.args(["taskset", "-c", &core.to_string()]);
+        }
+        command.arg(program);
         command
     }
 }
