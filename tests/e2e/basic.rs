@@ -268,7 +268,7 @@ fn an_answer_that_breaks_off_in_its_body_never_looks_whole() {
 }
 
 #[test]
-fn an_upgraded_or_nonsense_answer_does_not_stop_the_proxy() {
+fn an_answer_that_is_not_http_is_a_502() {
     let nonsense = RawOrigin::answering("220 mail.example.com ESMTP\r\n");
     let proxy = Proxy::in_front_of(nonsense.address());
 

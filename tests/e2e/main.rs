@@ -19,5 +19,6 @@ mod support;
 
 mod basic;
 mod harness;
+mod lifecycle;
 mod malformed;
 mod protocols;

@@ -17,6 +17,7 @@ pub(super) fn all() -> Vec<Case> {
         field_names(),
         field_values(),
         field_lines(),
+        bare_line_feeds(),
         line_ends(),
         methods(),
         versions(),
@@ -238,9 +239,10 @@ fn field_lines() -> Vec<Case> {
     cases
 }
 
-fn line_ends() -> Vec<Case> {
+/// An RFC lets a recipient take these for CRLF, and then its peer must do the same.
+fn bare_line_feeds() -> Vec<Case> {
     numbered(
-        "line end",
+        "bare line feed",
         BAD,
         [
             "GET / HTTP/1.1\nhost: a\r\n\r\n",
@@ -248,6 +250,17 @@ fn line_ends() -> Vec<Case> {
             "GET / HTTP/1.1\r\nhost: a\r\n\n",
             "GET / HTTP/1.1\nhost: a\n\n",
             "GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\nx: y\n\n",
+        ],
+        str::to_owned,
+    )
+}
+
+fn line_ends() -> Vec<Case> {
+    numbered(
+        "line end",
+        BAD,
+        [
             "GET / HTTP/1.1\rhost: a\r\n\r\n",
             "GET / HTTP/1.1\r\r\nhost: a\r\n\r\n",
             "GET / HTTP/1.1\n\rhost: a\n\r\n\r",
