@@ -1,3 +1,31 @@
 //! Configuration: a file becomes a [`plan::Plan`].
+//!
+//! ```text
+//! text → document → Raw → Plan
+//!   load      reads the file and the flags into one document
+//!   document  finds places, applies `--set`, refuses keys of later versions
+//!   raw       one struct per table: shape and units
+//!   resolve   references, defaults, files: everything else that can be wrong
+//! ```
+//!
+//! Every step reports all it finds, so one run shows every mistake. Depends on the clock and the model; the
+//! rest of the program depends on [`plan`] alone.
 
+pub mod diagnostic;
+pub mod diff;
+pub mod explain;
 pub mod plan;
+pub mod schema;
+pub mod watch;
+
+mod document;
+mod load;
+mod raw;
+mod resolve;
+mod units;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use load::Source;
+
+#[cfg(test)]
+mod tests;

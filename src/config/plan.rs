@@ -1,6 +1,6 @@
 //! What the program runs on: every reference resolved, every default filled in, every unit parsed.
 //!
-//! A [`Plan`] is made only by [`super::load`], so whoever holds one need not check it again. Depends on the
+//! A [`Plan`] is made only by [`super::Source::load`], so whoever holds one need not check it again. Depends on the
 //! model and on `http`'s and `ipnet`'s value types.
 
 use std::net::SocketAddr;
@@ -112,19 +112,37 @@ pub struct Admin {
 
 /// A value that is never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    value: String,
+    file: Option<PathBuf>,
+}
 
 impl Secret {
     /// Wraps `value`.
     #[must_use]
     pub const fn new(value: String) -> Self {
-        Self(value)
+        Self { value, file: None }
+    }
+
+    /// Wraps `value`, which was read from `file`.
+    #[must_use]
+    pub const fn from_file(value: String, file: PathBuf) -> Self {
+        Self {
+            value,
+            file: Some(file),
+        }
     }
 
     /// The value itself; for comparing and sending, never for showing.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.value
+    }
+
+    /// The file it was read from, if it was: a change of that file is a change of the secret.
+    #[must_use]
+    pub fn file(&self) -> Option<&std::path::Path> {
+        self.file.as_deref()
     }
 }
 

@@ -1,0 +1,27 @@
+# The few commands a developer types. `make` alone lists them.
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint packages
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build the release binary and start the demo
+	$(CARGO) build --release --locked
+	./target/release/tidegate demo
+
+test: packages ## unit, property, end-to-end and documentation tests
+	$(CARGO) test --locked
+
+bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only get-1k" narrows it
+	$(CARGO) bench --locked --bench end_to_end -- $(BENCH)
+
+lint: ## formatting, clippy, documentation, and the core built alone
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) check --locked --lib --no-default-features
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
+
+packages: ## install what the tests and the benchmark need (apt-get)
+	./scripts/install-test-packages.sh

@@ -1,0 +1,129 @@
+//! The file as it is written: one struct per table, one field per key, nothing checked but shape and units.
+//!
+//! The doc comments are the schema's descriptions, the `Default` impls the file's defaults. Every value that
+//! is checked later knows its place ([`Spanned`]). Untagged and flattened types would lose places, so the
+//! alternatives (`"text"` or a table) have visitors of their own in [`either`]. Depends on [`super::units`].
+
+mod either;
+mod listen;
+mod route;
+mod spanned;
+mod upstream;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
+pub(crate) use listen::{RawCertificate, RawListen, RawProtocol, RawServerTls};
+pub(crate) use route::{RawEdits, RawMatch, RawRewrite, RawRoute, RawRouteHeaders};
+pub(crate) use spanned::Spanned;
+pub(crate) use upstream::{RawClientTls, RawDiscover, RawHealth, RawRetry, RawUpstream};
+
+use super::units::{Ratio, Time};
+
+/// Configuration of Tidegate.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Tidegate configuration", extend("required" = ["version"]))]
+pub(crate) struct Raw {
+    /// Version of this format. Required; 1 is the only one there is.
+    #[schemars(required, extend("const" = 1))]
+    pub(crate) version: Option<Spanned<i64>>,
+    /// Process-wide settings.
+    pub(crate) server: RawServer,
+    /// Where clients connect. Without any: one listener named `default` at 127.0.0.1:8080.
+    pub(crate) listen: Vec<Spanned<RawListen>>,
+    /// Where operators connect.
+    pub(crate) admin: RawAdmin,
+    /// The services behind, by name. At least one.
+    pub(crate) upstreams: BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
+    /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.
+    pub(crate) routes: Vec<Spanned<RawRoute>>,
+    /// What is written where.
+    pub(crate) telemetry: RawTelemetry,
+}
+
+/// Process-wide settings.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RawServer {
+    /// Threads that carry traffic. 0: one per core. A change needs a restart.
+    #[schemars(range(min = 0, max = 1024))]
+    pub(crate) workers: Spanned<i64>,
+    /// How long a drain waits for exchanges in flight before it ends them.
+    pub(crate) drain_timeout: Time,
+    /// Client connections over all listeners; further ones wait in the kernel's backlog.
+    /// 0: 90% of half the limit on open files, at least 1024. A change needs a restart.
+    #[schemars(range(min = 0))]
+    pub(crate) max_connections: Spanned<i64>,
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self {
+            workers: 0.into(),
+            drain_timeout: Time::secs(30),
+            max_connections: 0.into(),
+        }
+    }
+}
+
+/// The admin API and dashboard. A change needs a restart.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RawAdmin {
+    /// Address and port, or `unix:/path`. Anything but loopback and unix needs a token.
+    pub(crate) address: Spanned<String>,
+    /// The bearer token it asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Spanned<RawSecret>>,
+}
+
+impl Default for RawAdmin {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:9900".to_owned().into(),
+            token: None,
+        }
+    }
+}
+
+/// What is written where.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RawTelemetry {
+    /// One line per exchange.
+    pub(crate) access_log: RawAccessLog,
+}
+
+/// One line per exchange.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RawAccessLog {
+    /// One JSON object a line.
+    pub(crate) format: RawLogFormat,
+    /// `stdout`, `off`, or a file, opened again on SIGHUP.
+    pub(crate) path: Spanned<String>,
+    /// The share of unremarkable exchanges that is written. Failures and refusals always are.
+    pub(crate) sample: Ratio,
+}
+
+impl Default for RawAccessLog {
+    fn default() -> Self {
+        Self {
+            format: RawLogFormat::Json,
+            path: "stdout".to_owned().into(),
+            sample: Ratio(1.0),
+        }
+    }
+}
+
+/// How an access log line looks.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawLogFormat {
+    /// One JSON object.
+    Json,
+}

@@ -1,0 +1,318 @@
+//! What is refused, and in which words.
+
+use proptest::prelude::*;
+
+use super::{FD_LIMIT, load, minimal, refused, shipped, source};
+use crate::config::Source;
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let text = r#"version = 2
+
+[server]
+wrokers = 4
+drain_timeout = "5x"
+
+[[lisen]]
+address = "0.0.0.0:80"
+
+[[listen]]
+address = "0.0.0.0"
+protocols = ["http3"]
+
+[admin]
+address = "0.0.0.0:9900"
+
+[upstreams.orders]
+endpoints = ["10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 0 }]
+idle_timeout = 60
+breaker = { failure_ratio = 0.5 }
+health = { interval = "1s" }
+
+[[routes]]
+name = "orders"
+match = { host = "a.*.com", path_prefix = "orders", methods = ["get"] }
+upstream = "order"
+
+[[routes]]
+name = "orders"
+upstream = "orders"
+rewrite = {}
+"#;
+    let expected = "\
+tidegate.toml:1:11: version 2 is not supported; this Tidegate reads version 1
+tidegate.toml:4:1: unknown key `wrokers`; did you mean `workers`?
+tidegate.toml:5:17: `5x` is not a duration; write a number with ms, s, m, h or d, such as \"250ms\"
+tidegate.toml:7:3: unknown key `lisen`; did you mean `listen`?
+tidegate.toml:11:11: `0.0.0.0` is not an address to listen on; write an IP address and a port, such as \"0.0.0.0:8080\", or \"unix:/path\"
+tidegate.toml:12:14: `http3` is not known here; did you mean `http1`?
+tidegate.toml:15:11: the admin API at 0.0.0.0:9900 would be open to the network; give `[admin]` a `token`, or use a loopback address or unix socket
+tidegate.toml:18:69: a weight must be above 0 and at most 1000000, not 0
+tidegate.toml:19:16: `60` is not a duration; write a number with ms, s, m, h or d, such as \"250ms\"
+tidegate.toml:20:1: `breaker` is not carried out by this version yet; take it out: what is written here and not enforced would mislead
+tidegate.toml:21:10: `health` does not say what to check; add `path = \"/healthz\"`, `grpc = \"\"` or `tcp = true`
+tidegate.toml:25:18: `a.*.com` has its `*` in the wrong place; only \"*.example.com\" is understood
+tidegate.toml:25:43: `orders` is not a path; it must begin with `/`
+tidegate.toml:25:64: `get` is not a method; methods are in capitals: `GET`
+tidegate.toml:26:12: there is no upstream `order`; did you mean `orders`?
+tidegate.toml:29:8: there already is a route `orders`
+tidegate.toml:31:11: `rewrite` does not say what to do; add `strip_prefix` or `replace_prefix`";
+    assert_eq!(refused(text), expected);
+}
+
+#[test]
+fn a_mistake_is_shown_in_its_line() {
+    let errors = load("version = 1\n[upstreams.app]\nendpoint = [\"a:1\"]\n").unwrap_err();
+    let expected = "\
+error: unknown key `endpoint`
+ --> tidegate.toml:3:1
+  |
+3 | endpoint = [\"a:1\"]
+  | ^^^^^^^^
+  |
+  = help: did you mean `endpoints`?
+";
+    assert_eq!(errors.render(false), expected);
+    assert_eq!(errors.count(), 1);
+}
+
+#[test]
+fn a_syntax_error_stands_alone() {
+    let errors = load("version = 1\nserver = [\n").unwrap_err();
+    assert_eq!(errors.count(), 1);
+    assert!(errors.to_string().starts_with("tidegate.toml:"), "{errors}");
+}
+
+#[test]
+fn an_unreadable_file_names_itself() {
+    let source = Source {
+        file: Some("no/such.toml".into()),
+        ..Source::default()
+    };
+    assert_eq!(
+        source.load(FD_LIMIT).unwrap_err().to_string(),
+        "cannot read no/such.toml: No such file or directory"
+    );
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    assert_eq!(
+        refused(""),
+        "tidegate.toml:1:1: `version` is missing; begin the file with `version = 1`\n\
+         tidegate.toml:1:1: there is no upstream; add `[upstreams.NAME]` with `endpoints = [\"host:port\"]`, or use --upstream URL"
+    );
+    assert_eq!(
+        refused("version = 1\n[upstreams.a]\n[upstreams.b]\nendpoints = []\n"),
+        "tidegate.toml:1:1: there are several upstreams and no route; add `[[routes]]` with `name`, `match` and `upstream`\n\
+         tidegate.toml:2:12: upstream `a` has neither `endpoints` nor `discover`; write `endpoints = [\"host:port\"]` or `discover = { dns = \"name:port\" }`\n\
+         tidegate.toml:4:13: `endpoints` is empty; write `endpoints = [\"host:port\"]`"
+    );
+    assert_eq!(
+        refused(&minimal("[[routes]]\n")),
+        "tidegate.toml:4:1: `name` is missing; a route needs `name` and `upstream`\n\
+         tidegate.toml:4:1: `upstream` is missing; a route needs `name` and `upstream`"
+    );
+}
+
+#[test]
+fn one_mistake_does_not_drag_others_along() {
+    for (text, expected) in [
+        (
+            "version = 1\nupstreams = 5\n".to_owned(),
+            "tidegate.toml:2:13: expected a table, found integer `5`",
+        ),
+        (
+            "version = 1\n[upstream.app]\nendpoints = [\"a:1\"]\n[[routes]]\nname = \"a\"\nupstream = \"app\"\n"
+                .to_owned(),
+            "tidegate.toml:2:2: unknown key `upstream`; did you mean `upstreams`?",
+        ),
+        (
+            "version = \"1\"\n[upstreams.app]\nendpoints = [5]\n".to_owned(),
+            "tidegate.toml:1:11: expected a whole number, found string \"1\"\n\
+             tidegate.toml:3:14: expected an address such as \"10.0.0.1:8080\", or { address = \"…\", weight = 1 }, found integer `5`",
+        ),
+        (
+            minimal("health = { pth = \"/\" }\nbalance = { hash = \"cookie\" }\n"),
+            "tidegate.toml:4:12: unknown key `pth`; did you mean `path`?\n\
+             tidegate.toml:5:11: `cookie` cannot be hashed; write `client`, `path` or `header:NAME`",
+        ),
+    ] {
+        assert_eq!(refused(&text), expected);
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (more, expected) in [
+        (
+            "discover = { dns = \"a:1\" }\n",
+            "has both `endpoints` and `discover`",
+        ),
+        (
+            "tls = {}\n[upstreams.b]\nendpoints = [\"http://b\"]\ntls = {}\n",
+            "without TLS",
+        ),
+        (
+            "health = { path = \"/\", tcp = true }\n",
+            "more than one of",
+        ),
+        ("health = { grpc = \"\" }\n", "gRPC needs HTTP/2"),
+        (
+            "tls = { client_key = \"k\" }\n",
+            "needs `client_certificate`",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:1\"\n[[listen]]\nname = \"b\"\naddress = \"127.0.0.1:1\"\n",
+            "already has this address",
+        ),
+        (
+            "[[listen]]\naddress = \"127.0.0.1:9900\"\n",
+            "already has the admin API's address",
+        ),
+        ("[[listen]]\nprotocols = []\n", "speaks no protocol"),
+        (
+            "[[listen]]\nmax_header_bytes = \"1KiB\"\n",
+            "must be from 8KiB to 16MiB",
+        ),
+        (
+            "[[listen]]\nmax_headers = -1\n",
+            "`max_headers` must be from 1 to 10000, not -1",
+        ),
+        (
+            "[[routes]]\nname = \"a\"\nupstream = \"app\"\nmatch = { path = \"/a\", path_prefix = \"/a\" }\n",
+            "has both `path` and `path_prefix`",
+        ),
+        (
+            "[[routes]]\nname = \"a\"\nupstream = \"app\"\n[[routes]]\nname = \"b\"\nupstream = \"app\"\n",
+            "never be reached",
+        ),
+        (
+            "[[routes]]\nname = \"a\"\nupstream = \"app\"\nheaders = { request = { remove = [\"Content-Length\"] } }\n",
+            "frames the message",
+        ),
+        (
+            "[[routes]]\nname = \"a\"\nupstream = \"app\"\nheaders = { request = { set = { \"a b\" = \"c\" } } }\n",
+            "is not a header name",
+        ),
+        (
+            "[[routes]]\nname = \"a\"\nupstream = \"app\"\ntimeout = \"0s\"\n",
+            "`timeout` must be above zero",
+        ),
+        (
+            "[telemetry]\naccess_log = { sample = 1.5 }\n",
+            "`1.5` is not a ratio",
+        ),
+        ("[server]\nworkers = [1]\n", "found a list"),
+        ("retry = [\"5s\"]\n", "`retry` is a table, not a list"),
+    ] {
+        let text = refused(&minimal(more));
+        assert!(text.contains(expected), "{more}\n{text}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_name_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("empty.crt"), "").unwrap();
+    let text = minimal(
+        "[[listen]]\ntls = { certificate = \"empty.crt\", key = \"no.key\" }\n[admin]\ntoken = { file = \"no.token\" }\n",
+    );
+    let source = Source {
+        file: Some(dir.path().join("tidegate.toml")),
+        ..Source::default()
+    };
+    let errors = source.load_text(Some(text), FD_LIMIT).unwrap_err();
+    let messages: Vec<&str> = errors.iter().map(|one| one.message()).collect();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    assert_eq!(
+        messages,
+        [
+            format!("{} holds no certificate", path("empty.crt")),
+            format!("cannot read {}: No such file or directory", path("no.key")),
+            format!(
+                "cannot read {}: No such file or directory",
+                path("no.token")
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_mistake_in_a_flag_names_the_flag() {
+    let source = Source {
+        upstreams: vec!["127.0.0.1".to_owned()],
+        listen: Some("8080".to_owned()),
+        set: vec![
+            "server.worker=2".to_owned(),
+            "server.drain_timeout=5".to_owned(),
+            "listen.7.name=x".to_owned(),
+            "version.x=1".to_owned(),
+            "nonsense".to_owned(),
+            "upstreams.default.retry.attempts=3".to_owned(),
+        ],
+        ..Source::default()
+    };
+    let errors = source.load(FD_LIMIT).unwrap_err();
+    let expected = "\
+--upstream 127.0.0.1: `127.0.0.1` is not an endpoint; write \"host:port\", \"http://host:port\", \"https://host\" or \"unix:/path\"
+--listen 8080: `8080` is not an address to listen on; write an IP address and a port, such as \"0.0.0.0:8080\", or \"unix:/path\"
+--set server.worker=2: unknown key `worker`; did you mean `workers`?
+--set server.drain_timeout=5: `5` is not a duration; write a number with ms, s, m, h or d, such as \"250ms\"
+--set listen.7.name=x: `listen` has no element 7, only 1
+--set version.x=1: `version` is not a table
+--set nonsense: `=` is missing; write a path and a value, such as `server.workers=2`
+--set upstreams.default.retry.attempts=3: `attempts` is not carried out by this version yet; take it out: what is written here and not enforced would mislead";
+    assert_eq!(errors.to_string(), expected);
+}
+
+#[test]
+fn endpoint_flags_need_one_upstream_to_mean() {
+    let text = minimal(
+        "[upstreams.b]\nendpoints = [\"b:1\"]\n[[routes]]\nname = \"a\"\nupstream = \"b\"\n",
+    );
+    let source = Source {
+        upstreams: vec!["c:1".to_owned()],
+        ..source()
+    };
+    assert_eq!(
+        source
+            .load_text(Some(text), FD_LIMIT)
+            .unwrap_err()
+            .to_string(),
+        "--upstream c:1: the file has several upstreams; this could mean any of them; write `--set upstreams.NAME.endpoints=[…]`"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_text_panics(text: String) {
+        drop(load(&text).map_err(|errors| errors.render(true)));
+    }
+
+    #[test]
+    fn no_damage_to_a_full_file_panics(
+        from in 0_usize..9_000,
+        length in 0_usize..40,
+        with in "[\\[\\]{}=\"'.,#a-z0-9 \\n\u{e9}-]{0,12}",
+    ) {
+        let text = shipped("full.toml");
+        let from = text.floor_char_boundary(from);
+        let to = text.ceil_char_boundary((from + length).min(text.len()));
+        let damaged = format!("{}{with}{}", &text[..from], &text[to..]);
+        drop(load(&damaged).map_err(|errors| errors.render(false)));
+    }
+
+    #[test]
+    fn no_flag_panics(set in ".{0,30}", listen in ".{0,20}", upstream in ".{0,20}") {
+        let source = Source {
+            upstreams: vec![upstream],
+            listen: Some(listen),
+            set: vec![set.clone(), format!("listen.0.{set}"), format!("upstreams.app.{set}=1")],
+            ..source()
+        };
+        drop(source.load_text(Some(minimal("")), FD_LIMIT).map_err(|errors| errors.render(false)));
+    }
+}

@@ -1,0 +1,172 @@
+//! HTTP/2 and TLS, in front of the proxy and behind it.
+
+use crate::support::certificates::Authority;
+use crate::support::client::Client;
+use crate::support::h2::Http2;
+use crate::support::http_origin::{Flavour, Origin};
+use crate::support::proxy::Proxy;
+use crate::support::reply::Reply;
+
+#[test]
+fn http2_with_prior_knowledge_shares_the_listener_with_http1() {
+    let origin = Origin::http1(|seen| Reply::ok(seen.path.clone()));
+    let proxy = Proxy::in_front_of(origin.address());
+
+    let http2 = Http2::connect(proxy.address());
+    let paths: Vec<String> = (0..40).map(|number| format!("/{number}")).collect();
+    let responses = http2.get_all(&paths);
+
+    for (path, response) in paths.iter().zip(&responses) {
+        assert_eq!((response.status, response.text()), (200, path.clone()));
+    }
+    assert_eq!(proxy.get("/one").text(), "/one");
+    let seen = origin.last();
+    assert_eq!(seen.version, http::Version::HTTP_11);
+}
+
+#[test]
+fn http2_names_its_authority_as_host_to_an_http1_origin() {
+    let origin = Origin::saying("ok");
+    let proxy = Proxy::in_front_of(origin.address());
+
+    let response = Http2::connect(proxy.address()).request("POST", "/", &[], b"hello");
+
+    assert_eq!(response.status, 200);
+    let seen = origin.last();
+    assert_eq!(seen.body, b"hello");
+    assert!(seen.header("host").is_some(), "{:?}", seen.headers);
+    assert_eq!(
+        seen.header("x-forwarded-host"),
+        Some(proxy.address().to_string().as_str())
+    );
+}
+
+#[test]
+fn an_http2_origin_and_its_trailers_reach_both_kinds_of_client() {
+    let origin = Origin::http2(|_| Reply::ok("body").trailer("x-sum", "42"));
+    let proxy = Proxy::start(&format!(
+        "[upstreams.origin]
+         endpoints = [\"{}\"]
+         protocol = \"http2\"
+         [[routes]]
+         name = \"all\"
+         match = {{ path_prefix = \"/\" }}
+         upstream = \"origin\"\n",
+        origin.address()
+    ));
+
+    let over_http2 = Http2::connect(proxy.address()).get("/");
+    assert_eq!(over_http2.text(), "body");
+    assert_eq!(over_http2.trailers.get("x-sum"), Some("42"));
+
+    let over_http1 = proxy
+        .client()
+        .request("GET", "/", &[("te", "trailers")], b"");
+    assert_eq!(over_http1.text(), "body");
+    assert_eq!(origin.last().version, http::Version::HTTP_2);
+}
+
+#[test]
+fn tls_in_front_chooses_the_protocol_by_alpn() {
+    let authority = Authority::new();
+    let identity = authority.issue("front", &["localhost", "127.0.0.1"]);
+    let origin = Origin::saying("ok");
+    let proxy = Proxy::start(&format!(
+        "[[listen]]
+         name = \"public\"
+         address = \"<public>\"
+         protocols = [\"http1\", \"http2\"]
+         tls = {{ certificate = \"{}\", key = \"{}\" }}
+         [upstreams.origin]
+         endpoints = [\"{}\"]
+         [[routes]]
+         name = \"all\"
+         match = {{ path_prefix = \"/\" }}
+         upstream = \"origin\"\n",
+        identity.certificate.display(),
+        identity.key.display(),
+        origin.address()
+    ));
+
+    let config = authority.client_config(None, &["h2"]);
+    let over_http2 = Http2::connect_tls(proxy.address(), "localhost", config).get("/");
+    assert_eq!(over_http2.text(), "ok");
+
+    let config = authority.client_config(None, &["http/1.1"]);
+    let over_http1 = Client::connect_tls(proxy.address(), "localhost", config).get("/");
+    assert_eq!(over_http1.text(), "ok");
+    assert_eq!(origin.last().header("x-forwarded-proto"), Some("https"));
+}
+
+#[test]
+fn a_listener_with_a_client_authority_turns_strangers_away() {
+    let authority = Authority::new();
+    let identity = authority.issue("front", &["localhost"]);
+    let origin = Origin::saying("ok");
+    let proxy = Proxy::start(&format!(
+        "[[listen]]
+         name = \"public\"
+         address = \"<public>\"
+         tls = {{ certificate = \"{}\", key = \"{}\", client_ca = \"{}\" }}
+         [upstreams.origin]
+         endpoints = [\"{}\"]
+         [[routes]]
+         name = \"all\"
+         match = {{ path_prefix = \"/\" }}
+         upstream = \"origin\"\n",
+        identity.certificate.display(),
+        identity.key.display(),
+        authority.certificate().display(),
+        origin.address()
+    ));
+
+    let known = authority.issue("reports", &["reports.example.com"]);
+    let config = authority.client_config(Some(&known), &["http/1.1"]);
+    let response = Client::connect_tls(proxy.address(), "localhost", config).get("/");
+    assert_eq!(response.text(), "ok");
+
+    let stranger = Authority::new().issue("stranger", &["stranger.example.com"]);
+    for identity in [None, Some(&stranger)] {
+        let config = authority.client_config(identity, &["http/1.1"]);
+        let mut client = Client::connect_tls(proxy.address(), "localhost", config);
+        client.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let answer = client.rest();
+        assert!(answer.is_none_or(|bytes| bytes.is_empty()));
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn an_origin_over_tls_is_verified_and_shown_the_client_certificate() {
+    let authority = Authority::new();
+    let server = authority.issue("orders", &["orders.internal"]);
+    let client = authority.issue("tidegate", &["tidegate.internal"]);
+    let config = authority.server_config(&server, &["http/1.1"], true);
+    let origin = Origin::start(Flavour::Tls(config), |_| async { Reply::ok("private") });
+    let with_name = |name: &str| {
+        Proxy::start(&format!(
+            "[upstreams.orders]
+             endpoints = [\"{}\"]
+             [upstreams.orders.tls]
+             server_name = \"{name}\"
+             ca = \"{}\"
+             client_certificate = \"{}\"
+             client_key = \"{}\"
+             [[routes]]
+             name = \"all\"
+             match = {{ path_prefix = \"/\" }}
+             upstream = \"orders\"\n",
+            origin.address(),
+            authority.certificate().display(),
+            client.certificate.display(),
+            client.key.display(),
+        ))
+    };
+
+    assert_eq!(with_name("orders.internal").get("/").text(), "private");
+
+    let refused = with_name("other.internal").get("/");
+    assert_eq!(refused.status, 502);
+    assert_eq!(refused.problem()["reason"], "connect_failed");
+    assert_eq!(origin.count(), 1);
+}
