@@ -8,6 +8,8 @@
 //! no I/O and reads no clock.
 
 mod endpoint;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod lease;
 #[cfg(test)]
 mod tests;

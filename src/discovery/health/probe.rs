@@ -109,13 +109,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 type BoxedStream = Box<dyn Stream>;
 
 async fn connect(address: &EndpointAddress) -> io::Result<BoxedStream> {
-    Ok(match address {
-        EndpointAddress::Socket(address) => Box::new(TcpStream::connect(address).await?),
-        EndpointAddress::Host(host, port) => {
-            Box::new(TcpStream::connect((host.as_ref(), *port)).await?)
-        }
-        EndpointAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
-    })
+    let stream = match address {
+        EndpointAddress::Socket(address) => TcpStream::connect(address).await?,
+        EndpointAddress::Host(host, port) => TcpStream::connect((host.as_ref(), *port)).await?,
+        EndpointAddress::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+    };
+    // Small messages in turns: Nagle's wait for an ACK would be counted as the endpoint's.
+    stream.set_nodelay(true)?;
+    Ok(Box::new(stream))
 }
 
 async fn secure(stream: BoxedStream, tls: Tls, http2: bool) -> Result<BoxedStream, Unhealthy> {

@@ -1,62 +1,10 @@
 //! Upstreams over reloads, discovery and health.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::fixture::{address, fixed, listed, plan, upstream};
 use super::*;
-use crate::config::plan::{Admin, Bind, Discover, EndpointAddress, Protocol, Server, Telemetry};
-
-fn address(port: u16) -> EndpointAddress {
-    EndpointAddress::Socket(SocketAddr::from(([10, 0, 0, 1], port)))
-}
-
-fn listed(ports: &[u16]) -> Vec<plan::Endpoint> {
-    let endpoint = |&port: &u16| plan::Endpoint {
-        address: address(port),
-        weight: 1.0,
-        zone: None,
-    };
-    ports.iter().map(endpoint).collect()
-}
-
-fn upstream(name: &str, endpoints: Endpoints) -> plan::Upstream {
-    plan::Upstream {
-        name: name.into(),
-        endpoints,
-        protocol: Protocol::Http1,
-        tls: None,
-        balance: Balance::RoundRobin,
-        connect_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(60),
-        per_try_timeout: None,
-        health: None,
-        slow_start: Duration::ZERO,
-    }
-}
-
-fn fixed(name: &str, ports: &[u16]) -> plan::Upstream {
-    upstream(name, Endpoints::Fixed(listed(ports)))
-}
-
-fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
-    Plan {
-        source: None,
-        hash: String::new(),
-        server: Server {
-            workers: 1,
-            drain_timeout: Duration::ZERO,
-            max_connections: 1,
-        },
-        listeners: Vec::new(),
-        admin: Admin {
-            bind: Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
-            token: None,
-        },
-        upstreams: upstreams.into_iter().map(Arc::new).collect(),
-        routes: Vec::new(),
-        telemetry: Telemetry::default(),
-    }
-}
+use crate::config::plan::Discover;
 
 struct World {
     upstreams: Upstreams,
