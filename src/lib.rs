@@ -15,9 +15,12 @@
 pub mod clock;
 #[cfg(feature = "proxy")]
 pub mod config;
+#[cfg(feature = "proxy")]
+pub mod discovery;
 pub mod engine;
 pub mod model;
 #[cfg(feature = "proxy")]
 pub mod observe;
+pub mod policy;
 #[cfg(feature = "proxy")]
 pub mod proxy;

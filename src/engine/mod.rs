@@ -3,3 +3,5 @@
 //! Depends on policy, measure, model and clock; knows nothing of hyper, tokio or the file format.
 
 pub mod registry;
+#[cfg(feature = "proxy")]
+pub mod upstream;

@@ -6,6 +6,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// Every directory of a process.
+#[derive(Debug, Default)]
+pub struct Directories {
+    /// Routes by name.
+    pub routes: Directory,
+    /// Upstreams by name.
+    pub upstreams: Directory,
+    /// Endpoints as `upstream/address`.
+    pub endpoints: Directory,
+}
+
 /// An append-only directory: names in, dense indices out.
 #[derive(Debug, Default)]
 pub struct Directory(RwLock<Inner>);

@@ -1,0 +1,173 @@
+//! One endpoint of an upstream.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::clock::Instant;
+use crate::config::plan::{self, EndpointAddress};
+use crate::engine::registry::Directories;
+use crate::model::EndpointId;
+use crate::policy::balance::{Slot, stand_in};
+
+/// One endpoint, shared by all workers for as long as it is listed, and by its leases beyond that.
+#[derive(Debug)]
+pub struct EndpointState {
+    id: EndpointId,
+    address: EndpointAddress,
+    name: Arc<str>,
+    traits: ArcSwap<Traits>,
+    slot: Slot,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    retired: AtomicBool,
+    message: ArcSwapOption<String>,
+}
+
+/// What a reload may change about an endpoint without making it another.
+#[derive(Debug)]
+struct Traits {
+    weight: f64,
+    zone: Option<Arc<str>>,
+}
+
+impl EndpointState {
+    pub(super) fn new(
+        upstream: &str,
+        address: &EndpointAddress,
+        directories: &Directories,
+    ) -> Self {
+        let name: Arc<str> = address.to_string().into();
+        let id = directories.endpoints.intern(&format!("{upstream}/{name}"));
+        Self {
+            id: EndpointId::new(id),
+            address: address.clone(),
+            name,
+            traits: ArcSwap::from_pointee(Traits {
+                weight: 1.0,
+                zone: None,
+            }),
+            slot: Slot::default(),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            message: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Its identity, the same over reloads and over being away for a time.
+    #[must_use]
+    pub const fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> &EndpointAddress {
+        &self.address
+    }
+
+    /// Its address as text.
+    #[must_use]
+    pub const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its relative share.
+    #[must_use]
+    pub fn weight(&self) -> f64 {
+        self.traits.load().weight
+    }
+
+    /// Its zone.
+    #[must_use]
+    pub fn zone(&self) -> Option<Arc<str>> {
+        self.traits.load().zone.clone()
+    }
+
+    /// Requests it is working on.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.slot.in_flight()
+    }
+
+    /// Its peak EWMA latency at `now`; none before the first answer.
+    #[must_use]
+    pub fn latency(&self, now: Instant) -> Option<Duration> {
+        self.slot.latency().value(now)
+    }
+
+    /// Whether its checks let it take requests; true without checks.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.slot.is_healthy()
+    }
+
+    /// What its last check found, in words; none before the first.
+    #[must_use]
+    pub fn health_message(&self) -> Option<Arc<String>> {
+        self.message.load_full()
+    }
+
+    /// Requests it has been picked for.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were reported as failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is no longer listed: its idle connections are of no use.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(super) const fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Its place on a hash ring.
+    pub(super) fn place(&self) -> SocketAddr {
+        match &self.address {
+            EndpointAddress::Socket(address) => *address,
+            EndpointAddress::Host(..) | EndpointAddress::Unix(_) => stand_in(&self.name),
+        }
+    }
+
+    pub(super) fn describe(&self, described: &plan::Endpoint) {
+        self.traits.store(Arc::new(Traits {
+            weight: described.weight,
+            zone: described.zone.clone(),
+        }));
+    }
+
+    pub(super) fn set_message(&self, message: Option<String>) {
+        self.message.store(message.map(Arc::new));
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl AsRef<Slot> for EndpointState {
+    fn as_ref(&self) -> &Slot {
+        &self.slot
+    }
+}

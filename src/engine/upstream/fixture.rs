@@ -1,0 +1,61 @@
+//! Plans of upstreams for tests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::plan::{
+    self, Admin, Balance, Bind, EndpointAddress, Endpoints, Plan, Protocol, Server, Telemetry,
+};
+
+pub(crate) fn address(port: u16) -> EndpointAddress {
+    EndpointAddress::Socket(SocketAddr::from(([10, 0, 0, 1], port)))
+}
+
+pub(crate) fn listed(ports: &[u16]) -> Vec<plan::Endpoint> {
+    let endpoint = |&port: &u16| plan::Endpoint {
+        address: address(port),
+        weight: 1.0,
+        zone: None,
+    };
+    ports.iter().map(endpoint).collect()
+}
+
+pub(crate) fn upstream(name: &str, endpoints: Endpoints) -> plan::Upstream {
+    plan::Upstream {
+        name: name.into(),
+        endpoints,
+        protocol: Protocol::Http1,
+        tls: None,
+        balance: Balance::RoundRobin,
+        connect_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(60),
+        per_try_timeout: None,
+        health: None,
+        slow_start: Duration::ZERO,
+    }
+}
+
+pub(crate) fn fixed(name: &str, ports: &[u16]) -> plan::Upstream {
+    upstream(name, Endpoints::Fixed(listed(ports)))
+}
+
+pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
+    Plan {
+        source: None,
+        hash: String::new(),
+        server: Server {
+            workers: 1,
+            drain_timeout: Duration::ZERO,
+            max_connections: 1,
+        },
+        listeners: Vec::new(),
+        admin: Admin {
+            bind: Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            token: None,
+        },
+        upstreams: upstreams.into_iter().map(Arc::new).collect(),
+        routes: Vec::new(),
+        telemetry: Telemetry::default(),
+    }
+}

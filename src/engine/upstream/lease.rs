@@ -1,0 +1,80 @@
+//! A request's hold on the endpoint it was given.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{EndpointState, UpstreamState};
+use crate::clock::Instant;
+
+/// What a request learned about its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// It answered; time from the request sent to the response head.
+    Success(Duration),
+    /// It failed; the time it would have taken to give up, so that failing fast does not look like speed.
+    Failure(Duration),
+}
+
+/// One request in flight on one endpoint. Dropping it counts the request out, so hold it to the end of the
+/// body; what the request learned is reported once with [`Lease::observe`]. A lease that is dropped without
+/// says nothing about the endpoint: the client went away.
+#[derive(Debug)]
+#[must_use = "dropping a lease counts its request out"]
+pub struct Lease {
+    upstream: Arc<UpstreamState>,
+    endpoint: Arc<EndpointState>,
+    observed: bool,
+}
+
+impl Lease {
+    pub(super) fn new(upstream: Arc<UpstreamState>, endpoint: Arc<EndpointState>) -> Self {
+        upstream.counter().fetch_add(1, Ordering::Relaxed);
+        endpoint.slot().enter();
+        endpoint.count_request();
+        Self {
+            upstream,
+            endpoint,
+            observed: false,
+        }
+    }
+
+    /// The endpoint.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Arc<EndpointState> {
+        &self.endpoint
+    }
+
+    /// The endpoint's upstream.
+    #[must_use]
+    pub const fn upstream(&self) -> &Arc<UpstreamState> {
+        &self.upstream
+    }
+
+    /// Reports what the request learned. The first report counts; later ones are ignored.
+    pub fn observe(&mut self, now: Instant, completion: Completion) {
+        if std::mem::replace(&mut self.observed, true) {
+            return;
+        }
+        let sample = match completion {
+            Completion::Success(latency) => latency,
+            Completion::Failure(penalty) => {
+                self.endpoint.count_failure();
+                penalty
+            }
+        };
+        self.endpoint.slot().latency().observe(sample, now);
+    }
+
+    /// Reports, and counts the request out.
+    pub fn complete(mut self, now: Instant, completion: Completion) {
+        self.observe(now, completion);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.slot().leave();
+        self.upstream.counter().fetch_sub(1, Ordering::Relaxed);
+    }
+}

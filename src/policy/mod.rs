@@ -1,0 +1,8 @@
+//! The policies: what to admit, whom to ask, whom to leave out.
+//!
+//! Pure: time and randomness are arguments, nothing here does I/O, spawns or reads a clock. Depends on model
+//! and clock only, so that hours can be simulated in milliseconds.
+
+pub mod balance;
+pub mod ewma;
+pub mod health;
