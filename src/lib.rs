@@ -16,6 +16,7 @@ pub mod clock;
 #[cfg(feature = "proxy")]
 pub mod config;
 pub mod engine;
+pub mod measure;
 pub mod model;
 #[cfg(feature = "proxy")]
 pub mod observe;
