@@ -6,6 +6,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// Every directory of a process.
+#[derive(Debug, Default)]
+pub struct Directories {
+    /// Routes by name.
+    pub routes: Directory,
+    /// Upstreams by name.
+    pub upstreams: Directory,
+    /// Endpoints as `upstream/address`.
+    pub endpoints: Directory,
+}
+
 /// An append-only directory: names in, dense indices out.
 #[derive(Debug, Default)]
 pub struct Directory(RwLock<Inner>);
@@ -28,6 +39,13 @@ impl Directory {
         inner.names.push(Arc::clone(&name));
         inner.index.insert(name, index);
         index
+    }
+
+    /// The index of `name`, if it has one.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.index.get(name).copied()
     }
 
     /// The name with this index.
