@@ -12,6 +12,8 @@
 //! The core (`clock`, `model`, `policy`, `measure`) takes time and randomness as arguments and does no I/O;
 //! `cargo check --no-default-features` builds it alone.
 
+#[cfg(feature = "proxy")]
+pub mod admin;
 pub mod clock;
 #[cfg(feature = "proxy")]
 pub mod config;
