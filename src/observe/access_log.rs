@@ -31,6 +31,7 @@ pub fn rfc3339(micros: u64) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Encoder {
     seconds: [Second; 16],
+    scratch: Vec<u8>,
 }
 
 /// A second since the epoch and its text up to the decimal point. Zero stands for an empty slot.
@@ -40,58 +41,58 @@ struct Second {
     text: [u8; 20],
 }
 
+/// More than a line takes without its texts.
+const FIXED: usize = 1_024;
+/// A scratch buffer beyond this is given back after its line.
+const MAX_SCRATCH: usize = 16 << 10;
+/// What one byte becomes at most: `\u00XX`.
+const ESCAPED: usize = 6;
+
 impl Encoder {
     /// Appends the line of one exchange, newline included, to `out`.
     pub fn encode(&mut self, out: &mut Vec<u8>, exchange: &Exchange, line: &Line<'_>) {
-        out.reserve(768);
-        self.timestamp(out, exchange.started);
-        string(out, b",\"request_id\":\"", line.request_id);
-        string(out, b",\"trace_id\":\"", line.trace_id);
-        string(out, b",\"client\":\"", line.client);
-        string(out, b",\"tier\":\"", line.tier);
-        string(out, b",\"method\":\"", line.method);
-        string(out, b",\"route\":\"", line.route);
-        string(out, b",\"path\":\"", line.path);
-        integer(out, b",\"status\":", u64::from(exchange.status));
-        string(out, b",\"upstream\":\"", line.upstream);
-        string(out, b",\"endpoint\":\"", line.endpoint);
-        integer(out, b",\"attempts\":", u64::from(exchange.attempts));
-        if let Some(reason) = exchange.reason {
-            string(out, b",\"reason\":\"", reason.as_str());
-            string(out, b",\"policy\":\"", reason.policy());
-            out.extend_from_slice(b",\"cache\":null");
-        } else {
-            out.extend_from_slice(b",\"reason\":null,\"policy\":null,\"cache\":null");
+        let texts = [
+            line.request_id,
+            line.trace_id,
+            line.client,
+            line.tier,
+            line.method,
+            line.route,
+            line.path,
+            line.upstream,
+            line.endpoint,
+        ];
+        let size: usize = texts.iter().map(|text| text.len()).sum();
+        let must_escape = texts.iter().any(|text| must_escape(text.as_bytes()));
+        let room = FIXED + if must_escape { ESCAPED * size } else { size };
+        if self.scratch.len() < room {
+            self.scratch.resize(room, 0);
         }
-        integer(out, b",\"bytes_in\":", exchange.bytes_in);
-        integer(out, b",\"bytes_out\":", exchange.bytes_out);
-        phases(out, exchange);
-        out.extend_from_slice(b",\"outcome\":\"");
-        out.extend_from_slice(exchange.outcome.as_str().as_bytes());
-        out.extend_from_slice(b"\"}\n");
+        let second = self.second(exchange.started / 1_000_000);
+        let mut cursor = Cursor {
+            rest: &mut self.scratch,
+            must_escape,
+        };
+        let part = u32::try_from(exchange.started % 1_000_000).unwrap_or(0);
+        cursor.timestamp(&second, part);
+        cursor.fields(exchange, line);
+        let left = cursor.rest.len();
+        let written = self.scratch.len() - left;
+        out.extend_from_slice(self.scratch.get(..written).unwrap_or_default());
+        if room > MAX_SCRATCH {
+            self.scratch = Vec::new();
+        }
     }
 
-    fn timestamp(&mut self, out: &mut Vec<u8>, micros: u64) {
-        let (number, part) = (micros / 1_000_000, micros % 1_000_000);
-        out.extend_from_slice(b"{\"ts\":\"");
+    fn second(&mut self, number: u64) -> [u8; 20] {
         let slot = usize::try_from(number % 16).unwrap_or(0);
-        if let Some(second) = self.seconds.get_mut(slot) {
-            if second.number != number || number == 0 {
-                *second = Second::new(number);
-            }
-            out.extend_from_slice(&second.text);
+        let Some(second) = self.seconds.get_mut(slot) else {
+            return [0; 20];
+        };
+        if second.number != number || number == 0 {
+            *second = Second::new(number);
         }
-        let text = [
-            digit(part / 100_000),
-            digit(part / 10_000),
-            digit(part / 1_000),
-            digit(part / 100),
-            digit(part / 10),
-            digit(part),
-            b'Z',
-            b'"',
-        ];
-        out.extend_from_slice(&text);
+        second.text
     }
 }
 
@@ -107,78 +108,178 @@ impl Second {
     }
 }
 
-fn phases(out: &mut Vec<u8>, exchange: &Exchange) {
-    let micros = Phase::ALL.map(|phase| whole_micros(exchange.phases.get(phase)));
-    let total = micros
-        .iter()
-        .fold(0_u64, |sum, part| sum.saturating_add(*part));
-    let [receive, decide, queue, connect, wait, body, deliver] = micros;
-    milliseconds(out, b",\"total_ms\":", total);
-    milliseconds(out, b",\"receive_ms\":", receive);
-    milliseconds(out, b",\"decide_ms\":", decide);
-    milliseconds(out, b",\"queue_ms\":", queue);
-    milliseconds(out, b",\"connect_ms\":", connect);
-    milliseconds(out, b",\"wait_ms\":", wait);
-    milliseconds(out, b",\"body_ms\":", body);
-    milliseconds(out, b",\"deliver_ms\":", deliver);
-}
-
 const fn whole_micros(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000);
     seconds.saturating_add(duration.subsec_micros() as u64)
 }
 
-/// The last decimal digit of `n`.
-const fn digit(n: u64) -> u8 {
-    b'0' + (n % 10) as u8
+/// The decimal digits of `n`, which is below 1000.
+#[inline(always)]
+const fn digits(n: u32) -> [u8; 3] {
+    let (hundreds, rest) = (n / 100, n % 100);
+    let (tens, ones) = (rest / 10, rest % 10);
+    [digit(hundreds), digit(tens), digit(ones)]
 }
 
-// The labels' lengths are known to the compiler, so that copying one is a few moves and not a call.
+#[inline(always)]
+const fn digit(n: u32) -> u8 {
+    b'0' + (n & 0xF) as u8
+}
 
-#[inline]
-fn milliseconds<const N: usize>(out: &mut Vec<u8>, label: &[u8; N], micros: u64) {
-    let (whole, part) = (micros / 1_000, micros % 1_000);
-    let decimals = [digit(part / 100), digit(part / 10), digit(part)];
-    if whole < 10 {
-        let [a, b, c] = decimals;
-        out.extend_from_slice(label);
-        out.extend_from_slice(&[digit(whole), b'.', a, b, c]);
-    } else {
-        integer(out, label, whole);
-        out.push(b'.');
-        out.extend_from_slice(&decimals);
+/// Writes into a slice that is known to be long enough, which a vector would check, and note its new
+/// length in memory, for each of seventy pieces. Labels are arrays, so that copying one is a few moves and
+/// not a call.
+struct Cursor<'a> {
+    rest: &'a mut [u8],
+    /// Some text of the line holds a byte that JSON forbids.
+    must_escape: bool,
+}
+
+impl Cursor<'_> {
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        let rest = std::mem::take(&mut self.rest);
+        if let Some((head, rest)) = rest.split_first_chunk_mut::<N>() {
+            *head = *bytes;
+            self.rest = rest;
+        }
+    }
+
+    #[inline(always)]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        let rest = std::mem::take(&mut self.rest);
+        if let Some((head, rest)) = rest.split_at_mut_checked(bytes.len()) {
+            head.copy_from_slice(bytes);
+            self.rest = rest;
+        }
+    }
+
+    #[inline(always)]
+    fn timestamp(&mut self, second: &[u8; 20], part: u32) {
+        self.put(b"{\"ts\":\"");
+        self.put(second);
+        self.put(&digits(part / 1_000));
+        self.put(&digits(part % 1_000));
+        self.put(b"Z\"");
+    }
+
+    #[inline(always)]
+    fn fields(&mut self, exchange: &Exchange, line: &Line<'_>) {
+        self.string(b",\"request_id\":", line.request_id);
+        self.string(b",\"trace_id\":", line.trace_id);
+        self.string(b",\"client\":", line.client);
+        self.string(b",\"tier\":", line.tier);
+        self.string(b",\"method\":", line.method);
+        self.string(b",\"route\":", line.route);
+        self.string(b",\"path\":", line.path);
+        self.integer(b",\"status\":", u64::from(exchange.status));
+        self.string(b",\"upstream\":", line.upstream);
+        self.string(b",\"endpoint\":", line.endpoint);
+        self.integer(b",\"attempts\":", u64::from(exchange.attempts));
+        if let Some(reason) = exchange.reason {
+            self.string(b",\"reason\":", reason.as_str());
+            self.string(b",\"policy\":", reason.policy());
+            self.put(b",\"cache\":null");
+        } else {
+            self.put(b",\"reason\":null,\"policy\":null,\"cache\":null");
+        }
+        self.integer(b",\"bytes_in\":", exchange.bytes_in);
+        self.integer(b",\"bytes_out\":", exchange.bytes_out);
+        self.phases(exchange);
+        self.string(b",\"outcome\":", exchange.outcome.as_str());
+        self.put(b"}\n");
+    }
+
+    #[inline(always)]
+    fn phases(&mut self, exchange: &Exchange) {
+        let micros = Phase::ALL.map(|phase| whole_micros(exchange.phases.get(phase)));
+        let total = micros
+            .iter()
+            .fold(0_u64, |sum, part| sum.saturating_add(*part));
+        let [receive, decide, queue, connect, wait, body, deliver] = micros;
+        self.milliseconds(b",\"total_ms\":", total);
+        self.milliseconds(b",\"receive_ms\":", receive);
+        self.milliseconds(b",\"decide_ms\":", decide);
+        self.milliseconds(b",\"queue_ms\":", queue);
+        self.milliseconds(b",\"connect_ms\":", connect);
+        self.milliseconds(b",\"wait_ms\":", wait);
+        self.milliseconds(b",\"body_ms\":", body);
+        self.milliseconds(b",\"deliver_ms\":", deliver);
+    }
+
+    #[inline(always)]
+    fn milliseconds<const N: usize>(&mut self, label: &[u8; N], micros: u64) {
+        let (whole, part) = u32::try_from(micros).map_or_else(
+            |_too_large| (micros / 1_000, u32::try_from(micros % 1_000).unwrap_or(0)),
+            |micros| (u64::from(micros / 1_000), micros % 1_000),
+        );
+        let [a, b, c] = digits(part);
+        if whole < 10 {
+            self.put(label);
+            let whole = digit(u32::try_from(whole).unwrap_or(0));
+            self.put(&[whole, b'.', a, b, c]);
+        } else {
+            self.integer(label, whole);
+            self.put(&[b'.', a, b, c]);
+        }
+    }
+
+    #[inline(always)]
+    fn integer<const N: usize>(&mut self, label: &[u8; N], n: u64) {
+        self.put(label);
+        match u32::try_from(n) {
+            Ok(n @ 0..10) => self.put(&[digit(n)]),
+            Ok(n @ 100..1_000) => self.put(&digits(n)),
+            _ => self.put_slice(itoa::Buffer::new().format(n).as_bytes()),
+        }
+    }
+
+    #[inline(always)]
+    fn string<const N: usize>(&mut self, label: &[u8; N], value: &str) {
+        self.put(label);
+        if value.is_empty() {
+            return self.put(b"null");
+        }
+        self.put(b"\"");
+        if self.must_escape {
+            self.rest = escape(std::mem::take(&mut self.rest), value);
+        } else {
+            self.put_slice(value.as_bytes());
+        }
+        self.put(b"\"");
     }
 }
 
-#[inline]
-fn integer<const N: usize>(out: &mut Vec<u8>, label: &[u8; N], n: u64) {
-    out.extend_from_slice(label);
-    match n {
-        0..10 => out.push(digit(n)),
-        100..1_000 => out.extend_from_slice(&[digit(n / 100), digit(n / 10), digit(n)]),
-        _ => out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes()),
+/// Writes `value` and returns what is left of `rest`. Takes the slice, not the cursor, which can so stay in
+/// registers.
+#[cold]
+fn escape<'a>(rest: &'a mut [u8], value: &str) -> &'a mut [u8] {
+    const HEX: [u8; 16] = *b"0123456789abcdef";
+    let mut cursor = Cursor {
+        rest,
+        must_escape: true,
+    };
+    for byte in value.bytes() {
+        match byte {
+            b'"' | b'\\' => cursor.put(&[b'\\', byte]),
+            b'\n' => cursor.put(b"\\n"),
+            b'\r' => cursor.put(b"\\r"),
+            b'\t' => cursor.put(b"\\t"),
+            0x00..0x20 => {
+                let low = HEX.get(usize::from(byte & 0xF)).copied();
+                let high = b'0' + (byte >> 4);
+                cursor.put(b"\\u00");
+                cursor.put(&[high, low.unwrap_or(b'0')]);
+            }
+            _ => cursor.put(&[byte]),
+        }
     }
-}
-
-/// The label ends with the opening quote.
-#[inline]
-fn string<const N: usize>(out: &mut Vec<u8>, label: &[u8; N], value: &str) {
-    out.extend_from_slice(label);
-    if value.is_empty() {
-        out.pop();
-        out.extend_from_slice(b"null");
-        return;
-    }
-    if must_escape(value.as_bytes()) {
-        escape(out, value);
-    } else {
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.push(b'"');
+    cursor.rest
 }
 
 /// Whether JSON forbids a byte of `bytes` within a string: controls, the quote, the backslash.
 fn must_escape(bytes: &[u8]) -> bool {
+    const BLANKS: u64 = 0x2020_2020_2020_2020;
     let (words, rest) = bytes.as_chunks::<8>();
     let mut found = 0;
     for word in words {
@@ -189,7 +290,10 @@ fn must_escape(bytes: &[u8]) -> bool {
         found |= forbidden(u64::from_le_bytes(*last));
         return found != 0;
     }
-    found != 0 || rest.iter().any(|b| *b < 0x20 || *b == b'"' || *b == b'\\')
+    let word = rest
+        .iter()
+        .fold(BLANKS, |word, byte| word << 8 | u64::from(*byte));
+    found | forbidden(word) != 0
 }
 
 /// Not zero if one of the eight bytes is forbidden. A borrow may mark bytes above a forbidden one, never
@@ -203,26 +307,6 @@ const fn forbidden(word: u64) -> u64 {
         | (quote.wrapping_sub(ONES) & !quote)
         | (backslash.wrapping_sub(ONES) & !backslash))
         & HIGH
-}
-
-#[cold]
-fn escape(out: &mut Vec<u8>, value: &str) {
-    const HEX: [u8; 16] = *b"0123456789abcdef";
-    for byte in value.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x00..0x20 => {
-                let low = HEX.get(usize::from(byte & 0xF)).copied();
-                let high = b'0' + (byte >> 4);
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[high, low.unwrap_or(b'0')]);
-            }
-            _ => out.push(byte),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -301,13 +385,13 @@ pub(crate) mod tests {
             1_790_000_000_000_000,
         ] {
             let mut out = Vec::new();
-            encoder.timestamp(&mut out, micros);
-            let text = String::from_utf8(out).unwrap();
-            let parsed: jiff::Timestamp = text
-                .trim_start_matches("{\"ts\":")
-                .trim_matches('"')
-                .parse()
-                .unwrap();
+            let exchange = Exchange {
+                started: micros,
+                ..answered()
+            };
+            encoder.encode(&mut out, &exchange, &line("/"));
+            let value: Value = serde_json::from_slice(&out).unwrap();
+            let parsed: jiff::Timestamp = value["ts"].as_str().unwrap().parse().unwrap();
             assert_eq!(parsed.as_microsecond().cast_unsigned(), micros);
         }
     }
@@ -331,6 +415,25 @@ pub(crate) mod tests {
             ..answered()
         };
         assert!(!is_remarkable(&missing));
+    }
+
+    #[test]
+    fn the_largest_numbers_and_the_longest_texts_have_room() {
+        let long = "\u{1}".repeat(70_000);
+        let mut exchange = refused();
+        exchange.started = u64::MAX;
+        (exchange.status, exchange.attempts) = (u16::MAX, u8::MAX);
+        (exchange.bytes_in, exchange.bytes_out) = (u64::MAX, u64::MAX);
+        for phase in Phase::ALL {
+            exchange
+                .phases
+                .add(phase, Duration::from_secs(u64::MAX / 8));
+        }
+        let text = encoded(&exchange, &line(&long));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["path"].as_str().unwrap(), long);
+        assert_eq!(value["bytes_out"], u64::MAX);
+        assert_eq!(value["outcome"], "refused");
     }
 
     proptest! {
