@@ -30,15 +30,13 @@ pub(super) async fn reload(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let reason = reason(&headers, body)?;
+    let peer = name(peer);
+    tracing::info!(target: "audit", action = "reload", %peer, reason, "asked for");
     let (reply, answer) = oneshot::channel();
-    let command = Command::Reload {
-        reason: reason.clone(),
-        reply,
-    };
-    send(&state, command).await?;
+    send(&state, Command::Reload { reason, reply }).await?;
     let result = answer.await.map_err(|_closed| unavailable())?;
     let error = result.as_ref().err();
-    tracing::info!(target: "audit", action = "reload", peer = %name(peer), reason, ?error);
+    tracing::info!(target: "audit", action = "reload", %peer, ?error, "done");
     match result {
         Ok(hash) => Ok(Json(json!({ "reloaded": true, "hash": hash })).into_response()),
         Err(errors) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, errors)),
@@ -53,13 +51,11 @@ pub(super) async fn drain(
 ) -> Result<Response, Problem> {
     let reason = reason(&headers, body)?;
     let already = state.status.is_draining();
+    let peer = name(peer);
+    tracing::info!(target: "audit", action = "drain", %peer, reason, already, "asked for");
     if !already {
-        let command = Command::Drain {
-            reason: reason.clone(),
-        };
-        send(&state, command).await?;
+        send(&state, Command::Drain { reason }).await?;
     }
-    tracing::info!(target: "audit", action = "drain", peer = %name(peer), reason, already);
     let answer = json!({ "draining": true, "already": already });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }

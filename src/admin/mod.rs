@@ -13,7 +13,7 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
@@ -151,19 +151,28 @@ async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(state): State<AdminState>) -> Response {
+async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
     let snapshot = (state.snapshot)();
-    match prometheus::render(&state.metrics, &state.directories, snapshot, &state.status) {
+    let status = &state.status;
+    match prometheus::render(&state.metrics, &state.directories, snapshot, status) {
+        Ok(text) if takes_only_plain_text(&headers) => {
+            let kind = prometheus::CLASSIC_CONTENT_TYPE;
+            ([(header::CONTENT_TYPE, kind)], prometheus::classic(&text)).into_response()
+        }
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be encoded");
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "This is a defect; see the log.",
-            )
-            .into_response()
+            let detail = "This is a defect; see the log.";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
         }
     }
+}
+
+fn takes_only_plain_text(headers: &HeaderMap) -> bool {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/plain") && !accept.contains("openmetrics"))
 }
 
 async fn status(State(state): State<AdminState>) -> Json<serde_json::Value> {

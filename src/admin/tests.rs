@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Method, Request};
+use axum::http::{Method, Request};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
@@ -303,6 +303,26 @@ async fn reading_with_a_changing_method_and_the_reverse_are_refused() {
             .is_problem(405)
     );
     assert!(post_json(&state, "/livez", "{}").await.is_problem(405));
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_the_reader_takes() {
+    let state = state();
+    for (accept, kind) in [
+        ("*/*", prometheus::CONTENT_TYPE),
+        ("text/plain;version=0.0.4", prometheus::CLASSIC_CONTENT_TYPE),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            prometheus::CONTENT_TYPE,
+        ),
+    ] {
+        let answer = get_with(&state, "/metrics", &[("accept", accept)]).await;
+        assert_eq!(answer.header("content-type"), kind);
+        assert_eq!(
+            answer.text.ends_with("# EOF\n"),
+            kind == prometheus::CONTENT_TYPE
+        );
+    }
 }
 
 #[tokio::test]
