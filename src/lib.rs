@@ -12,12 +12,15 @@
 //! The core (`clock`, `model`, `policy`, `measure`) takes time and randomness as arguments and does no I/O;
 //! `cargo check --no-default-features` builds it alone.
 
+#[cfg(feature = "proxy")]
+pub mod admin;
 pub mod clock;
 #[cfg(feature = "proxy")]
 pub mod config;
 #[cfg(feature = "proxy")]
 pub mod discovery;
 pub mod engine;
+pub mod measure;
 pub mod model;
 #[cfg(feature = "proxy")]
 pub mod observe;

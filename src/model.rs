@@ -115,6 +115,24 @@ impl Reason {
             Self::Draining => "draining",
         }
     }
+
+    /// The part of Tidegate that decides with this reason; the contract's `policy`.
+    #[must_use]
+    pub const fn policy(self) -> &'static str {
+        match self {
+            Self::Quota => "rate_limit",
+            Self::FairShare | Self::QueueFull | Self::QueueTimeout => "queue",
+            Self::Deadline => "deadline",
+            Self::BreakerOpen => "breaker",
+            Self::NoHealthyEndpoint => "balance",
+            Self::Quarantined | Self::Blocked => "isolation",
+            Self::Overload => "overload",
+            Self::ConnectFailed | Self::UpstreamReset | Self::UpstreamTimeout => "upstream",
+            Self::BadRequest | Self::BodyTooLarge | Self::HeaderTooLarge => "ingress",
+            Self::NoRoute => "router",
+            Self::Draining => "drain",
+        }
+    }
 }
 
 impl fmt::Display for Reason {

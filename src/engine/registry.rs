@@ -41,6 +41,13 @@ impl Directory {
         index
     }
 
+    /// The index of `name`, if it has one.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.index.get(name).copied()
+    }
+
     /// The name with this index.
     #[must_use]
     pub fn name(&self, index: usize) -> Option<Arc<str>> {

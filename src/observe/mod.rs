@@ -1,3 +1,20 @@
 //! Observation: one record per exchange, and everything folded from it.
+//!
+//! ```text
+//! worker ─ Recorder ─ batches ─► observer thread ─ Tables ◄─ scrape, admin API
+//!                                      └─ lines ─► writer thread ─► stdout or a file
+//! ```
+//! Both channels are bounded, and no side ever waits for the one behind it: what does not fit is dropped and
+//! counted. Depends on measure, model, clock, engine's registry and config's types.
 
+pub mod access_log;
+pub mod collector;
 pub mod exchange;
+pub mod log_writer;
+pub mod process;
+pub mod prometheus;
+pub mod recorder;
+pub mod series;
+pub mod snapshot;
+pub mod status;
+pub mod tables;

@@ -1,0 +1,215 @@
+//! The admin HTTP API: what operators and their tools read, and the two things they may ask for.
+//!
+//! GET never changes anything; a change is a POST with a JSON body that gives a reason, and leaves a line in
+//! the audit log. Reads from observe, config and engine's registry; what must happen in the process is sent
+//! to the supervisor as a [`Command`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use tokio::sync::{mpsc, oneshot};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use self::problem::Problem;
+use crate::config::plan::{Plan, Secret};
+use crate::engine::registry::Directories;
+use crate::observe::collector::Metrics;
+use crate::observe::prometheus;
+use crate::observe::snapshot::Snapshot;
+use crate::observe::status::Status;
+
+mod change;
+mod guard;
+mod openapi;
+mod page;
+mod problem;
+mod serve;
+mod view;
+
+pub use self::serve::{Listener, Peer, serve};
+
+/// Bound on a request body.
+const MAX_BODY: usize = 64 << 10;
+
+/// What the API asks of the supervisor.
+#[derive(Debug)]
+pub enum Command {
+    /// Load the configuration again. The answer is the new plan's hash, or what is wrong with the file.
+    Reload {
+        /// Why, in the operator's words.
+        reason: String,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Stop accepting, finish what is in flight, exit.
+    Drain {
+        /// Why, in the operator's words.
+        reason: String,
+    },
+}
+
+/// What the API shows and whom it asks.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The plan in use.
+    pub plan: Arc<ArcSwap<Plan>>,
+    /// The names of routes, upstreams and endpoints.
+    pub directories: Arc<Directories>,
+    /// What has been observed.
+    pub metrics: Arc<Metrics>,
+    /// What the process is doing.
+    pub status: Arc<Status>,
+    /// Reads the data plane's live values now.
+    pub snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
+    /// The plan as JSON, secrets left out.
+    pub explain: fn(&Plan) -> serde_json::Value,
+    /// The bearer token everything but the probes asks for.
+    pub token: Option<Secret>,
+    /// A name this API may be asked by, besides `localhost` and IP addresses, when there is no token.
+    pub host: Option<Arc<str>>,
+    /// Where commands go. When nobody takes them, the API answers 503.
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminState")
+            .field("status", &self.status)
+            .field("token", &self.token)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The whole API.
+pub fn router(state: AdminState) -> Router {
+    let guarded = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/upstreams", get(upstreams))
+        .route("/api/v1/routes", get(routes))
+        .route("/api/v1/config", get(config))
+        .route("/api/v1/openapi.json", get(openapi))
+        .route("/api/v1/reload", post(change::reload))
+        .route("/api/v1/drain", post(change::drain))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            guard::authorize,
+        ));
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .method_not_allowed_fallback(wrong_method)
+        .merge(guarded)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(header_unless_set(
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ))
+        .layer(header_unless_set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header_unless_set(X_FRAME_OPTIONS, "DENY"))
+        .layer(header_unless_set(REFERRER_POLICY, "no-referrer"))
+        .layer(header_unless_set(CACHE_CONTROL, "no-store"))
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a handler of the admin API panicked");
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "This is a defect; see the log.",
+            )
+            .into_response()
+        }))
+        .with_state(state)
+}
+
+fn header_unless_set(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
+    if state.status.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
+}
+
+async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+    let snapshot = (state.snapshot)();
+    let status = &state.status;
+    match prometheus::render(&state.metrics, &state.directories, snapshot, status) {
+        Ok(text) if takes_only_plain_text(&headers) => {
+            let kind = prometheus::CLASSIC_CONTENT_TYPE;
+            ([(header::CONTENT_TYPE, kind)], prometheus::classic(&text)).into_response()
+        }
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be encoded");
+            let detail = "This is a defect; see the log.";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
+        }
+    }
+}
+
+fn takes_only_plain_text(headers: &HeaderMap) -> bool {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/plain") && !accept.contains("openmetrics"))
+}
+
+async fn status(State(state): State<AdminState>) -> Json<serde_json::Value> {
+    Json(view::status(&state))
+}
+
+async fn upstreams(State(state): State<AdminState>) -> Json<serde_json::Value> {
+    Json(view::upstreams(&state))
+}
+
+async fn routes(State(state): State<AdminState>) -> Json<serde_json::Value> {
+    Json(view::routes(&state))
+}
+
+async fn config(State(state): State<AdminState>) -> Json<serde_json::Value> {
+    let plan = state.plan.load_full();
+    Json((state.explain)(&plan))
+}
+
+async fn openapi() -> Json<serde_json::Value> {
+    Json(openapi::document())
+}
+
+async fn index(State(state): State<AdminState>) -> Html<String> {
+    Html(page::render(&state))
+}
+
+async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path.")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This path does not take this method.",
+    )
+}
+
+#[cfg(test)]
+mod tests;

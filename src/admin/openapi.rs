@@ -1,0 +1,98 @@
+//! The API's description: short, kept by hand, and compared with the router by a test.
+
+use serde_json::{Map, Value, json};
+
+/// Every path that answers GET, and what it answers.
+pub(super) const GET_PATHS: [(&str, &str); 9] = [
+    ("/", "This process as a page."),
+    ("/livez", "200 while the process runs."),
+    (
+        "/readyz",
+        "200 while it takes requests, 503 while it drains.",
+    ),
+    ("/metrics", "Metrics as OpenMetrics text."),
+    (
+        "/api/v1/status",
+        "The process, its configuration and totals.",
+    ),
+    (
+        "/api/v1/upstreams",
+        "Upstreams, their endpoints and traffic.",
+    ),
+    (
+        "/api/v1/routes",
+        "Routes, what they match and their traffic.",
+    ),
+    ("/api/v1/config", "The configuration in use, resolved."),
+    ("/api/v1/openapi.json", "This description."),
+];
+
+/// Every path that answers POST, what it does, and the status on success.
+pub(super) const POST_PATHS: [(&str, &str, &str); 2] = [
+    (
+        "/api/v1/reload",
+        "Loads the configuration again; 422 tells what is wrong with it.",
+        "200",
+    ),
+    (
+        "/api/v1/drain",
+        "Finishes what is in flight, then ends the process.",
+        "202",
+    ),
+];
+
+/// The description, in version 3.1 of the format.
+pub(super) fn document() -> Value {
+    let mut paths = Map::new();
+    for (path, what) in GET_PATHS {
+        let kind = match path {
+            "/" => "text/html",
+            "/livez" | "/readyz" => "text/plain",
+            "/metrics" => "application/openmetrics-text",
+            _ => "application/json",
+        };
+        let answer = json!({ "description": what, "content": { kind: {} } });
+        let mut operation = json!({ "summary": what, "responses": { "200": answer } });
+        if matches!(path, "/livez" | "/readyz")
+            && let Some(operation) = operation.as_object_mut()
+        {
+            operation.insert("security".into(), json!([]));
+        }
+        paths.insert(path.into(), json!({ "get": operation }));
+    }
+    for (path, what, status) in POST_PATHS {
+        let body = json!({
+            "required": true,
+            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Change" } } },
+        });
+        let answer = json!({ "description": what, "content": { "application/json": {} } });
+        let responses =
+            json!({ status: answer, "default": { "$ref": "#/components/responses/Problem" } });
+        let operation = json!({ "summary": what, "requestBody": body, "responses": responses });
+        paths.insert(path.into(), json!({ "post": operation }));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Tidegate admin API", "version": env!("CARGO_PKG_VERSION") },
+        // The token is asked for only where the configuration sets one.
+        "security": [{}, { "token": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "schemas": {
+                "Change": {
+                    "type": "object",
+                    "required": ["reason"],
+                    "additionalProperties": false,
+                    "properties": { "reason": { "type": "string", "minLength": 1, "maxLength": 500 } },
+                },
+            },
+            "responses": {
+                "Problem": {
+                    "description": "What is wrong (RFC 9457).",
+                    "content": { "application/problem+json": {} },
+                },
+            },
+        },
+    })
+}

@@ -1,0 +1,453 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tower::ServiceExt;
+
+use super::*;
+use crate::config::plan;
+use crate::observe::collector::tests::metrics_of;
+use crate::observe::snapshot::{EndpointView, ListenerView, UpstreamView};
+use crate::observe::tables::tests::{answered, refused};
+
+fn plan() -> Plan {
+    let route = plan::Route {
+        name: "orders".into(),
+        matches: plan::Match {
+            host: plan::HostMatch::Below("example.com".into()),
+            path: plan::PathMatch::Prefix("/orders".into()),
+            methods: vec![Method::GET],
+            headers: Vec::new(),
+        },
+        upstream: 0,
+        timeout: Duration::from_secs(15),
+        idle_timeout: Duration::from_secs(60),
+        rewrite: None,
+        request_headers: plan::HeaderEdits::default(),
+        response_headers: plan::HeaderEdits::default(),
+    };
+    Plan {
+        source: Some(PathBuf::from("gate<1>.toml")),
+        hash: "abc".into(),
+        server: plan::Server {
+            workers: 2,
+            drain_timeout: Duration::from_secs(30),
+            max_connections: 100,
+        },
+        listeners: Vec::new(),
+        admin: plan::Admin {
+            bind: plan::Bind::Unix(PathBuf::from("admin.sock")),
+            token: None,
+        },
+        upstreams: Vec::new(),
+        routes: vec![Arc::new(route)],
+        telemetry: plan::Telemetry::default(),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        listeners: vec![ListenerView {
+            name: "public".into(),
+            address: "127.0.0.1:8080".into(),
+            connections: 3,
+        }],
+        upstreams: vec![UpstreamView {
+            name: "orders".into(),
+            protocol: "http1",
+            endpoints: vec![EndpointView {
+                address: "10.0.0.1:8080".into(),
+                latency: Some(Duration::from_micros(1_500)),
+                ..EndpointView::default()
+            }],
+            ..UpstreamView::default()
+        }],
+    }
+}
+
+/// A state whose supervisor takes every command: reloads for the reason "bad" fail.
+fn state() -> AdminState {
+    let directories = Directories::default();
+    for name in ["other", "orders"] {
+        directories.routes.intern(name);
+    }
+    for name in ["a", "b", "orders"] {
+        directories.upstreams.intern(name);
+    }
+    let (commands, mut taken) = mpsc::channel(4);
+    let status = Arc::new(Status::default());
+    let drained = Arc::clone(&status);
+    tokio::spawn(async move {
+        while let Some(command) = taken.recv().await {
+            match command {
+                Command::Reload { reason, reply } if reason == "bad" => {
+                    drop(reply.send(Err("gate.toml:1:1 no".into())));
+                }
+                Command::Reload { reply, .. } => drop(reply.send(Ok("def".into()))),
+                Command::Drain { .. } => drop(drained.begin_drain()),
+            }
+        }
+    });
+    AdminState {
+        plan: Arc::new(ArcSwap::from_pointee(plan())),
+        directories: Arc::new(directories),
+        metrics: metrics_of(&[answered(), refused()]),
+        status,
+        snapshot: Arc::new(snapshot),
+        explain: |plan| serde_json::json!({ "hash": plan.hash }),
+        token: None,
+        host: Some("gate.internal".into()),
+        commands,
+    }
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn is_problem(&self, status: u16) -> bool {
+        self.status == status
+            && self.header("content-type") == "application/problem+json"
+            && self.json()["status"] == status
+    }
+}
+
+async fn send(state: &AdminState, request: Request<Body>) -> Answer {
+    let response = router(state.clone()).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        text: String::from_utf8(bytes.to_vec()).unwrap(),
+    }
+}
+
+async fn get_with(state: &AdminState, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(state, request.body(Body::empty()).unwrap()).await
+}
+
+async fn get_path(state: &AdminState, path: &str) -> Answer {
+    get_with(state, path, &[("host", "localhost:9900")]).await
+}
+
+async fn post_json(state: &AdminState, path: &str, body: &str) -> Answer {
+    let request = Request::post(path)
+        .header("host", "127.0.0.1:9900")
+        .header("content-type", "application/json; charset=utf-8")
+        .body(Body::from(body.to_owned()));
+    send(state, request.unwrap()).await
+}
+
+#[tokio::test]
+async fn every_path_of_the_description_answers_as_described() {
+    let state = state();
+    let document = get_path(&state, "/api/v1/openapi.json").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(
+        paths.len(),
+        openapi::GET_PATHS.len() + openapi::POST_PATHS.len()
+    );
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().unwrap() {
+            let answer = if method == "get" {
+                get_path(&state, path).await
+            } else {
+                post_json(&state, path, "{\"reason\": \"test\"}").await
+            };
+            let responses = operation["responses"].as_object().unwrap();
+            let described = responses.get(&answer.status.to_string());
+            let described = described.unwrap_or_else(|| panic!("{path}: {}", answer.status));
+            let kind = described["content"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .next()
+                .unwrap();
+            assert!(
+                answer.header("content-type").starts_with(kind.as_str()),
+                "{path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_status_tells_what_runs() {
+    let state = state();
+    let value = get_path(&state, "/api/v1/status").await.json();
+    assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(value["workers"], 2);
+    assert_eq!(value["connections"], 3);
+    assert_eq!(value["exchanges"]["total"], 2);
+    assert_eq!(value["exchanges"]["by_outcome"]["refused"], 1);
+    assert_eq!(value["config"]["hash"], "abc");
+    assert_eq!(value["config"]["last_reload"], Value::Null);
+    assert_eq!(value["draining"], false);
+    state
+        .status
+        .reloaded(crate::clock::SystemClock, Err("no".into()));
+    let value = get_path(&state, "/api/v1/status").await.json();
+    assert_eq!(value["config"]["last_reload"]["error"], "no");
+}
+
+#[tokio::test]
+async fn routes_and_upstreams_tell_their_traffic() {
+    let state = state();
+    let value = get_path(&state, "/api/v1/routes").await.json();
+    let route = &value["routes"][0];
+    assert_eq!(route["match"]["host"], "*.example.com");
+    assert_eq!(route["match"]["path_prefix"], "/orders");
+    assert_eq!(route["timeout_ms"], 15_000.0);
+    assert_eq!(route["traffic"]["total"]["requests"], 1);
+    assert!(route["traffic"]["recent"]["p98_ms"].as_f64().unwrap() > 19.0);
+    let value = get_path(&state, "/api/v1/upstreams").await.json();
+    let upstream = &value["upstreams"][0];
+    assert_eq!(upstream["traffic"]["total"]["bytes_out"], 1_000);
+    assert_eq!(upstream["endpoints"][0]["state"], "healthy");
+    assert_eq!(upstream["endpoints"][0]["latency_ms"], 1.5);
+}
+
+#[tokio::test]
+async fn a_reload_tells_the_new_hash_or_what_is_wrong() {
+    let state = state();
+    let answer = post_json(&state, "/api/v1/reload", "{\"reason\": \"new route\"}").await;
+    assert_eq!(
+        (answer.status, answer.json()["hash"].as_str()),
+        (200, Some("def"))
+    );
+    let answer = post_json(&state, "/api/v1/reload", "{\"reason\": \"bad\"}").await;
+    assert!(answer.is_problem(422));
+    assert_eq!(answer.json()["detail"], "gate.toml:1:1 no");
+}
+
+#[tokio::test]
+async fn a_drain_makes_it_unready_but_not_dead() {
+    let state = state();
+    assert_eq!(get_path(&state, "/readyz").await.status, 200);
+    let answer = post_json(&state, "/api/v1/drain", "{\"reason\": \"move\"}").await;
+    assert_eq!(
+        (answer.status, answer.json()["already"].as_bool()),
+        (202, Some(false))
+    );
+    while !state.status.is_draining() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(get_path(&state, "/readyz").await.status, 503);
+    assert_eq!(get_path(&state, "/livez").await.status, 200);
+    let answer = post_json(&state, "/api/v1/drain", "{\"reason\": \"again\"}").await;
+    assert_eq!(answer.json()["already"], true);
+}
+
+#[tokio::test]
+async fn a_change_without_a_reason_is_refused() {
+    let state = state();
+    for body in [
+        "",
+        "{}",
+        "{\"reason\": \"  \"}",
+        "{\"reason\": 1}",
+        "{\"reason\": \"x\", \"y\": 1}",
+    ] {
+        let answer = post_json(&state, "/api/v1/drain", body).await;
+        assert!(answer.is_problem(400), "{body}");
+    }
+    let long = format!("{{\"reason\": \"{}\"}}", "x".repeat(MAX_BODY));
+    assert!(
+        post_json(&state, "/api/v1/drain", &long)
+            .await
+            .is_problem(413)
+    );
+    assert!(!state.status.is_draining());
+}
+
+#[tokio::test]
+async fn a_form_of_another_page_changes_nothing() {
+    let state = state();
+    for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
+        let request = Request::post("/api/v1/drain").header("content-type", kind);
+        let request = request.body(Body::from("{\"reason\": \"x\"}")).unwrap();
+        assert!(send(&state, request).await.is_problem(415));
+    }
+}
+
+#[tokio::test]
+async fn reading_with_a_changing_method_and_the_reverse_are_refused() {
+    let state = state();
+    let answer = get_path(&state, "/api/v1/drain").await;
+    assert!(answer.is_problem(405));
+    assert_eq!(answer.header("allow"), "POST");
+    assert!(
+        post_json(&state, "/api/v1/status", "{}")
+            .await
+            .is_problem(405)
+    );
+    assert!(post_json(&state, "/livez", "{}").await.is_problem(405));
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_the_reader_takes() {
+    let state = state();
+    for (accept, kind) in [
+        ("*/*", prometheus::CONTENT_TYPE),
+        ("text/plain;version=0.0.4", prometheus::CLASSIC_CONTENT_TYPE),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            prometheus::CONTENT_TYPE,
+        ),
+    ] {
+        let answer = get_with(&state, "/metrics", &[("accept", accept)]).await;
+        assert_eq!(answer.header("content-type"), kind);
+        assert_eq!(
+            answer.text.ends_with("# EOF\n"),
+            kind == prometheus::CONTENT_TYPE
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_a_problem() {
+    assert!(get_path(&state(), "/nothing").await.is_problem(404));
+}
+
+#[tokio::test]
+async fn a_token_guards_everything_but_the_probes() {
+    let mut state = state();
+    state.token = Some(Secret::new("s3cret".into()));
+    for path in ["/", "/metrics", "/api/v1/status", "/nothing"] {
+        let answer = get_path(&state, path).await;
+        assert!(answer.is_problem(401), "{path}");
+        assert!(answer.header("www-authenticate").starts_with("Bearer"));
+        assert!(
+            get_with(&state, path, &[("authorization", "Bearer wrong!")])
+                .await
+                .is_problem(401)
+        );
+    }
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(get_path(&state, path).await.status, 200);
+    }
+    let shown = [
+        ("authorization", "Bearer s3cret"),
+        ("host", "anything.example"),
+    ];
+    assert_eq!(get_with(&state, "/metrics", &shown).await.status, 200);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_and_rebound_names_are_refused() {
+    let state = state();
+    let path = "/api/v1/status";
+    for host in [
+        "localhost:9900",
+        "127.0.0.1:9900",
+        "[::1]:9900",
+        "gate.internal",
+    ] {
+        let origin = format!("http://{host}");
+        let headers = [("host", host), ("origin", &origin)];
+        assert_eq!(get_with(&state, path, &headers).await.status, 200, "{host}");
+    }
+    assert!(
+        get_with(&state, path, &[("host", "evil.example:9900")])
+            .await
+            .is_problem(403)
+    );
+    let foreign = [
+        ("host", "localhost:9900"),
+        ("origin", "https://evil.example"),
+    ];
+    assert!(get_with(&state, path, &foreign).await.is_problem(403));
+    let hosts = [("host", "localhost"), ("host", "evil.example")];
+    assert!(get_with(&state, path, &hosts).await.is_problem(400));
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_security_headers() {
+    let state = state();
+    for path in ["/", "/livez", "/nothing", "/api/v1/status"] {
+        let answer = get_path(&state, path).await;
+        assert!(
+            answer
+                .header("content-security-policy")
+                .contains("default-src 'none'")
+        );
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("x-frame-options"), "DENY");
+    }
+}
+
+#[tokio::test]
+async fn the_page_escapes_what_it_shows() {
+    let answer = get_path(&state(), "/").await;
+    assert!(answer.text.contains("gate&lt;1&gt;.toml"));
+    assert!(!answer.text.contains("<1>"));
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_an_answer() {
+    let mut state = state();
+    state.snapshot = Arc::new(|| panic!("on purpose"));
+    assert!(get_path(&state, "/api/v1/upstreams").await.is_problem(500));
+}
+
+async fn exchange(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) -> String {
+    let request = "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok\n") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn it_serves_tcp_and_stops_with_an_idle_connection_open() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(serve(Listener::Tcp(listener), router(state()), async {
+        drop(stopped.await);
+    }));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    assert!(exchange(&mut stream).await.starts_with("HTTP/1.1 200"));
+    drop(stop);
+    served.await.unwrap();
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn it_serves_a_unix_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(serve(Listener::Unix(listener), router(state()), async {
+        drop(stopped.await);
+    }));
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    assert!(exchange(stream).await.starts_with("HTTP/1.1 200"));
+    drop(stop);
+    served.await.unwrap();
+}

@@ -1,0 +1,170 @@
+//! What is observed, as the API's JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::AdminState;
+use crate::clock::SystemClock;
+use crate::config::plan::{HostMatch, Match, PathMatch};
+use crate::model::{RouteId, UpstreamId};
+use crate::observe::access_log::rfc3339;
+use crate::observe::snapshot::{EndpointView, UpstreamView};
+use crate::observe::tables::{OUTCOMES, Summary};
+
+pub(super) fn status(state: &AdminState) -> Value {
+    let status = &state.status;
+    let plan = state.plan.load();
+    let snapshot = (state.snapshot)();
+    let totals = state.metrics.totals();
+    let outcomes = OUTCOMES.iter().zip(totals.by_outcome);
+    let outcomes = outcomes.map(|(outcome, n)| (outcome.as_str().to_owned(), n.into()));
+    let last_reload = status.last_reload().map(
+        |last| json!({ "ok": last.error.is_none(), "at": rfc3339(last.at), "error": last.error }),
+    );
+    let listeners: Vec<Value> = snapshot
+        .listeners
+        .iter()
+        .map(|l| json!({ "name": &*l.name, "address": l.address, "connections": l.connections }))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started_at": rfc3339(status.started_at()),
+        "uptime_seconds": SystemClock.now().since(status.started()).as_secs(),
+        "workers": plan.server.workers,
+        "draining": status.is_draining(),
+        "config": {
+            "source": plan.source.as_ref().map(|path| path.display().to_string()),
+            "hash": plan.hash,
+            "loaded_at": rfc3339(status.loaded_at()),
+            "last_reload": last_reload,
+        },
+        "connections": snapshot.connections(),
+        "listeners": listeners,
+        "exchanges": {
+            "total": totals.exchanges,
+            "errors": totals.errors,
+            "by_outcome": outcomes.collect::<serde_json::Map<String, Value>>(),
+            "bytes_in": totals.bytes_in,
+            "bytes_out": totals.bytes_out,
+        },
+        "dropped": {
+            "exchanges": state.metrics.drops().exchanges(),
+            "access_log_lines": state.metrics.drops().lines(),
+        },
+    })
+}
+
+pub(super) fn upstreams(state: &AdminState) -> Value {
+    let snapshot = (state.snapshot)();
+    let upstreams: Vec<Value> = snapshot
+        .upstreams
+        .iter()
+        .map(|u| upstream(state, u))
+        .collect();
+    json!({ "upstreams": upstreams })
+}
+
+fn upstream(state: &AdminState, view: &UpstreamView) -> Value {
+    let id = state.directories.upstreams.find(&view.name);
+    let summary = id.and_then(|id| state.metrics.upstream(UpstreamId::new(id)));
+    json!({
+        "name": &*view.name,
+        "protocol": view.protocol,
+        "balance": view.balance,
+        "in_flight": view.in_flight,
+        "connections": view.connections,
+        "traffic": traffic(summary.unwrap_or_default()),
+        "endpoints": view.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}
+
+fn endpoint(view: &EndpointView) -> Value {
+    json!({
+        "address": view.address,
+        "zone": view.zone.as_deref(),
+        "weight": view.weight,
+        "healthy": view.state.is_in_use(),
+        "state": view.state.as_str(),
+        "message": view.message,
+        "in_flight": view.in_flight,
+        "latency_ms": milliseconds(view.latency),
+        "connections": view.connections,
+    })
+}
+
+pub(super) fn routes(state: &AdminState) -> Value {
+    let plan = state.plan.load();
+    let routes: Vec<Value> = plan
+        .routes
+        .iter()
+        .map(|route| {
+            let id = state.directories.routes.find(&route.name);
+            let summary = id.and_then(|id| state.metrics.route(RouteId::new(id)));
+            let upstream = plan.upstreams.get(route.upstream);
+            json!({
+                "name": &*route.name,
+                "match": matches(&route.matches),
+                "upstream": upstream.map(|upstream| &*upstream.name),
+                "timeout_ms": milliseconds(Some(route.timeout)),
+                "traffic": traffic(summary.unwrap_or_default()),
+            })
+        })
+        .collect();
+    json!({ "routes": routes })
+}
+
+fn matches(matches: &Match) -> Value {
+    let host = match &matches.host {
+        HostMatch::Any => None,
+        HostMatch::Exact(host) => Some(host.to_string()),
+        HostMatch::Below(domain) => Some(format!("*.{domain}")),
+    };
+    let (path, prefix) = match &matches.path {
+        PathMatch::Exact(path) => (Some(&**path), None),
+        PathMatch::Prefix(prefix) => (None, Some(&**prefix)),
+    };
+    let methods: Vec<&str> = matches
+        .methods
+        .iter()
+        .map(|method| method.as_str())
+        .collect();
+    let headers = matches.headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.as_str().to_owned(), Value::from(value))
+    });
+    json!({
+        "host": host,
+        "path": path,
+        "path_prefix": prefix,
+        "methods": methods,
+        "headers": headers.collect::<serde_json::Map<String, Value>>(),
+    })
+}
+
+fn traffic(summary: Summary) -> Value {
+    let recent = summary.recent;
+    json!({
+        "total": {
+            "requests": summary.requests,
+            "errors": summary.errors,
+            "bytes_in": summary.bytes_in,
+            "bytes_out": summary.bytes_out,
+        },
+        "recent": {
+            "over_seconds": recent.over.as_secs(),
+            "requests": recent.requests,
+            "errors": recent.errors,
+            "p50_ms": milliseconds(recent.p50),
+            "p98_ms": milliseconds(recent.p98),
+            "p99_ms": milliseconds(recent.p99),
+        },
+    })
+}
+
+/// Whole microseconds, as milliseconds.
+fn milliseconds(duration: Option<Duration>) -> Option<f64> {
+    let micros = u32::try_from(duration?.as_micros()).unwrap_or(u32::MAX);
+    Some(f64::from(micros) / 1e3)
+}

@@ -1,0 +1,258 @@
+//! The observer: one thread that folds every worker's batches, and passes their lines on to the writer.
+//!
+//! The tables stand behind one mutex that only this thread, the scrape and the admin API take, for one batch
+//! or one copy at a time. A clean stop loses nothing: once the workers have dropped their recorders, the
+//! thread folds what is left, the writer writes what is left, and both end. Depends on its neighbours in
+//! this room.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::log_writer::LogWriter;
+use super::recorder::{Batch, Drops, Pool, Recorder, Sampling, Shared};
+use super::tables::{Families, Summary, Tables, Totals};
+use crate::clock::SystemClock;
+use crate::config::plan::AccessLog;
+use crate::model::{RouteId, UpstreamId};
+
+/// Batches on their way from all workers to the observer.
+const MAX_BATCHES: usize = 64;
+
+/// What has been observed; to be shared with whoever shows it.
+#[derive(Debug)]
+pub struct Metrics {
+    tables: Mutex<Tables>,
+    shared: Arc<Shared>,
+}
+
+impl Metrics {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the exported families.
+    #[must_use]
+    pub fn families(&self) -> Families {
+        self.tables().families().clone()
+    }
+
+    /// Sums over everything since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.tables().families().totals
+    }
+
+    /// What `route` did, since the start and in the last minute; none if nothing.
+    #[must_use]
+    pub fn route(&self, route: RouteId) -> Option<Summary> {
+        self.tables().route(route, SystemClock.now())
+    }
+
+    /// What `upstream` did, since the start and in the last minute; none if nothing.
+    #[must_use]
+    pub fn upstream(&self, upstream: UpstreamId) -> Option<Summary> {
+        self.tables().upstream(upstream, SystemClock.now())
+    }
+
+    /// What was dropped.
+    #[must_use]
+    pub fn drops(&self) -> &Drops {
+        &self.shared.drops
+    }
+}
+
+/// The running observer and writer threads.
+#[derive(Debug)]
+pub struct Collector {
+    batches: SyncSender<Batch>,
+    metrics: Arc<Metrics>,
+    log: LogWriter,
+    threads: [JoinHandle<()>; 2],
+    done: Receiver<()>,
+}
+
+impl Collector {
+    /// Starts both threads, with the access log the plan asks for.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(access_log: Option<&AccessLog>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            sampling: Sampling::off(),
+            drops: Drops::default(),
+            pool: Pool::default(),
+        });
+        let metrics = Arc::new(Metrics {
+            tables: Mutex::new(Tables::new(SystemClock.now())),
+            shared: Arc::clone(&shared),
+        });
+        let (ended, done) = channel();
+        let (log, writer) = LogWriter::start(shared, ended)?;
+        let (batches, receiver) = sync_channel(MAX_BATCHES);
+        let observer = {
+            let (metrics, log) = (Arc::clone(&metrics), log.clone());
+            std::thread::Builder::new()
+                .name("observer".into())
+                .spawn(move || observe(&receiver, &metrics, &log))?
+        };
+        let collector = Self {
+            batches,
+            metrics,
+            log,
+            threads: [observer, writer],
+            done,
+        };
+        collector.set_access_log(access_log);
+        Ok(collector)
+    }
+
+    /// A recorder for one worker. `seed` decides which exchanges a sampled access log takes.
+    #[must_use]
+    pub fn recorder(&self, seed: u64) -> Recorder {
+        Recorder::new(self.batches.clone(), Arc::clone(&self.metrics.shared), seed)
+    }
+
+    /// What has been observed so far.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Follows a reload: every recorder and the writer use `access_log` from now on; none turns it off.
+    pub fn set_access_log(&self, access_log: Option<&AccessLog>) {
+        self.log
+            .set_target(access_log.map(|log| log.target.clone()));
+        let sampling = &self.metrics.shared.sampling;
+        sampling.set(access_log.map(|log| log.sample));
+    }
+
+    /// Opens the access log's file again: on SIGHUP, after a rotation.
+    pub fn reopen_access_log(&self) {
+        self.log.reopen();
+    }
+
+    /// Ends both threads after everything recorded is folded and written. All recorders must have been
+    /// dropped; waits at most `within` for that and for a slow log target, and says whether it sufficed.
+    #[must_use]
+    pub fn stop(self, within: Duration) -> bool {
+        drop(self.batches);
+        if self.done.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            return false;
+        }
+        self.threads.into_iter().all(|thread| thread.join().is_ok())
+    }
+}
+
+fn observe(batches: &Receiver<Batch>, metrics: &Metrics, log: &LogWriter) {
+    while let Ok(batch) = batches.recv() {
+        let now = SystemClock.now();
+        let mut tables = metrics.tables();
+        for exchange in &batch.exchanges {
+            tables.fold(exchange, now);
+        }
+        drop(tables);
+        metrics.shared.pool.give_exchanges(batch.exchanges);
+        log.write(batch.lines, batch.line_count);
+    }
+    log.stop();
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::plan::LogTarget;
+    use crate::observe::access_log::tests::line;
+    use crate::observe::tables::tests::answered;
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    /// Metrics of exactly these exchanges.
+    pub(crate) fn metrics_of(exchanges: &[super::super::exchange::Exchange]) -> Arc<Metrics> {
+        let collector = Collector::start(None).unwrap();
+        let metrics = Arc::clone(collector.metrics());
+        let mut recorder = collector.recorder(1);
+        for exchange in exchanges {
+            recorder.record(*exchange, &line("/"));
+        }
+        drop(recorder);
+        assert!(collector.stop(SOON));
+        metrics
+    }
+
+    #[test]
+    fn a_clean_stop_loses_no_exchange_and_no_line() {
+        const WORKERS: usize = 4;
+        const EACH: usize = 20_000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let log = AccessLog {
+            target: LogTarget::File(path.clone()),
+            sample: 1.0,
+        };
+        let collector = Collector::start(Some(&log)).unwrap();
+        let metrics = Arc::clone(collector.metrics());
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|seed| {
+                let mut recorder = collector.recorder(seed as u64);
+                std::thread::spawn(move || {
+                    for _ in 0..EACH {
+                        recorder.record(answered(), &line("/orders"));
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        assert!(collector.stop(SOON));
+
+        let total = (WORKERS * EACH) as u64;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count() as u64;
+        assert_eq!(
+            metrics.totals().exchanges + metrics.drops().exchanges(),
+            total
+        );
+        assert_eq!(lines + metrics.drops().lines(), total);
+        assert!(
+            text.lines()
+                .all(|l| l.starts_with("{\"ts\"") && l.ends_with("\"}"))
+        );
+        assert!(text.ends_with('\n'));
+        let route = metrics.route(RouteId::new(1)).unwrap();
+        assert_eq!(route.requests, metrics.totals().exchanges);
+    }
+
+    #[test]
+    fn a_recorder_that_is_kept_bounds_the_wait_and_is_told() {
+        let collector = Collector::start(None).unwrap();
+        let recorder = collector.recorder(1);
+        assert!(!collector.stop(Duration::ZERO));
+        drop(recorder);
+    }
+
+    #[test]
+    fn a_reload_turns_the_log_on_and_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let log = AccessLog {
+            target: LogTarget::File(path.clone()),
+            sample: 1.0,
+        };
+        let collector = Collector::start(None).unwrap();
+        let mut recorder = collector.recorder(1);
+        recorder.record(answered(), &line("/before"));
+        collector.set_access_log(Some(&log));
+        recorder.record(answered(), &line("/during"));
+        collector.set_access_log(None);
+        recorder.record(answered(), &line("/after"));
+        drop(recorder);
+        assert!(collector.stop(SOON));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains("/during"));
+    }
+}

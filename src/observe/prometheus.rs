@@ -1,0 +1,534 @@
+//! `/metrics`: everything observed, as `OpenMetrics` text.
+//!
+//! Nothing is kept registered: a scrape copies the families, takes a snapshot of live values and encodes
+//! both, so the numbers of one answer belong together and a name that left the configuration leaves with
+//! it. Depends on its neighbours in this room and the registry of names.
+
+use std::collections::HashSet;
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::collector::Metrics;
+use super::process::Process;
+use super::series::Series;
+use super::snapshot::Snapshot;
+use super::status::Status;
+use super::tables::{ClientKey, Families, OUTCOMES, ServerKey, row_identity};
+use crate::engine::registry::{Directories, Directory};
+use crate::measure::histogram::Histogram;
+use crate::model::{Phase, Reason};
+
+/// The content type of what [`render`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The content type of what [`classic`] returns.
+pub const CLASSIC_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The label value of everything beyond a family's bound.
+const OTHER: &str = "__other__";
+
+/// The text of one scrape. `Err` only when the encoder refuses, which is a defect.
+///
+/// # Errors
+/// When the encoder fails.
+pub fn render(
+    metrics: &Metrics,
+    directories: &Arc<Directories>,
+    snapshot: Snapshot,
+    status: &Status,
+) -> Result<String, Error> {
+    let exposition = Exposition {
+        families: metrics.families(),
+        dropped: [metrics.drops().exchanges(), metrics.drops().lines()],
+        directories: Arc::clone(directories),
+        snapshot,
+        reload_ok: status.last_reload().is_none_or(|last| last.error.is_none()),
+        reloads: status.reloads(),
+        draining: status.is_draining(),
+        process: Process::read(),
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(exposition));
+    let mut out = String::with_capacity(64 << 10);
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// A rendered text for readers of the older text format only: counters are described by their whole name
+/// there, and neither units nor an end are marked.
+#[must_use]
+pub fn classic(openmetrics: &str) -> String {
+    let kinds = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
+    let counters: HashSet<&str> = kinds
+        .filter_map(|kind| kind.strip_suffix(" counter"))
+        .collect();
+    let mut out = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines() {
+        if line.starts_with("# UNIT ") || line == "# EOF" {
+            continue;
+        }
+        let described = line
+            .get(..7)
+            .filter(|mark| matches!(*mark, "# HELP " | "# TYPE "));
+        let described = described.and_then(|mark| Some((mark, line.get(7..)?.split_once(' ')?)));
+        if let Some((mark, (name, rest))) = described
+            && counters.contains(name)
+        {
+            out.extend([mark, name, "_total ", rest]);
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// All of one scrape's values.
+#[derive(Debug)]
+struct Exposition {
+    families: Families,
+    dropped: [u64; 2],
+    directories: Arc<Directories>,
+    snapshot: Snapshot,
+    reload_ok: bool,
+    reloads: (u64, u64),
+    draining: bool,
+    process: Process,
+}
+
+impl Collector for Exposition {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut out = Out(encoder);
+        self.durations(&mut out)?;
+        self.counters(&mut out)?;
+        self.gauges(&mut out)?;
+        self.configuration(&mut out)?;
+        process(&self.process, &mut out)
+    }
+}
+
+/// Writes whole families.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (L, V)>,
+    ) -> Result<(), Error> {
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in rows {
+            let mut row = metric.encode_family(&labels)?;
+            row.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    /// One counter without labels; nothing when there is no value.
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: Option<impl EncodeCounterValue>,
+    ) -> Result<(), Error> {
+        let Some(value) = value else { return Ok(()) };
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (L, V)>,
+    ) -> Result<(), Error> {
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in rows {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    /// One gauge without labels; nothing when there is no value.
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: Option<impl EncodeGaugeValue>,
+    ) -> Result<(), Error> {
+        let Some(value) = value else { return Ok(()) };
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        metric.encode_gauge(&value)
+    }
+
+    /// A family of durations; its name gets `_seconds`.
+    fn histograms<'h, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (L, &'h Histogram)>,
+    ) -> Result<(), Error> {
+        let kind = MetricType::Histogram;
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+        for (labels, histogram) in rows {
+            let buckets: Vec<(f64, u64)> = histogram
+                .buckets()
+                .map(|(bound, count)| (bound.map_or(f64::INFINITY, seconds), count))
+                .collect();
+            metric
+                .encode_family(&labels)?
+                .encode_histogram::<NoLabelSet>(
+                    sum_seconds(histogram),
+                    histogram.count(),
+                    &buckets,
+                    None,
+                )?;
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the text format's numbers are f64"
+)]
+fn sum_seconds(histogram: &Histogram) -> f64 {
+    histogram.sum_nanos() as f64 / 1e9
+}
+
+/// A label's text: of a known name, of none, or of one that is out of the directory.
+fn name_of(directory: &Directory, index: Option<usize>) -> Arc<str> {
+    let name = index.map(|index| directory.name(index).unwrap_or_else(|| OTHER.into()));
+    name.unwrap_or_else(|| "".into())
+}
+
+impl Exposition {
+    fn upstream_name(&self, index: Option<usize>) -> Arc<str> {
+        name_of(&self.directories.upstreams, index)
+    }
+
+    fn route_name(&self, index: Option<usize>) -> Arc<str> {
+        name_of(&self.directories.routes, index)
+    }
+
+    /// The directory's names are `upstream/address`; the label is the address.
+    fn endpoint_name(&self, upstream: &str, index: Option<usize>) -> Arc<str> {
+        let name = name_of(&self.directories.endpoints, index);
+        let address = name
+            .strip_prefix(upstream)
+            .and_then(|a| a.strip_prefix('/'));
+        address.map_or_else(|| Arc::clone(&name), Arc::from)
+    }
+
+    fn durations(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let server = self.families.server.iter().map(|(key, histogram)| {
+            let key = ServerKey::unpack(key);
+            let route = self.route_name(key.route.map(crate::model::RouteId::index));
+            (
+                server_labels(route, key.method.as_str(), key.status.to_string()),
+                histogram,
+            )
+        });
+        let other = self.families.server.other();
+        let other = other.map(|(h, _)| (server_labels(OTHER.into(), OTHER, OTHER.into()), h));
+        out.histograms(
+            "http_server_request_duration",
+            "Time from a request's first byte to the last byte of its response.",
+            server.chain(other),
+        )?;
+        let client = self.families.client.iter().map(|(key, histogram)| {
+            let key = ClientKey::unpack(key);
+            let upstream = self.upstream_name(key.upstream.map(crate::model::UpstreamId::index));
+            let endpoint = key.endpoint.map(crate::model::EndpointId::index);
+            let endpoint = self.endpoint_name(&upstream, endpoint);
+            let status = if key.status == 0 {
+                String::new()
+            } else {
+                key.status.to_string()
+            };
+            (
+                client_labels(upstream, endpoint, key.method.as_str(), status),
+                histogram,
+            )
+        });
+        let other = self.families.client.other();
+        let other = other.map(|(h, _)| {
+            (
+                client_labels(OTHER.into(), OTHER.into(), OTHER, OTHER.into()),
+                h,
+            )
+        });
+        out.histograms(
+            "http_client_request_duration",
+            "Time an upstream took: connecting, waiting for its response, its body.",
+            client.chain(other),
+        )?;
+        let rows = self.families.phases.iter();
+        let rows = rows.map(|(key, row)| (self.upstream_name(row_identity(key)), row));
+        let other = self
+            .families
+            .phases
+            .other()
+            .map(|(row, _)| (OTHER.into(), row));
+        let rows = rows.chain(other).flat_map(|(upstream, row)| {
+            Phase::ALL
+                .into_iter()
+                .zip(row)
+                .map(move |(phase, histogram)| {
+                    let upstream: Arc<str> = Arc::clone(&upstream);
+                    (
+                        [("upstream", upstream), ("phase", phase.as_str().into())],
+                        histogram,
+                    )
+                })
+        });
+        out.histograms(
+            "tidegate_phase_duration",
+            "Time exchanges spent in each phase; the phases of one sum to its total.",
+            rows,
+        )
+    }
+
+    fn counters(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let families = &self.families;
+        let outcomes = OUTCOMES.map(|outcome| [("outcome", outcome.as_str())]);
+        out.counters(
+            "tidegate_exchanges",
+            "Finished exchanges by how they ended.",
+            outcomes.into_iter().zip(families.totals.by_outcome),
+        )?;
+        let reasons = Reason::ALL.map(Some).into_iter().chain([None]);
+        let rejected = reasons.zip(families.rejected);
+        // Those without a reason would be a defect: shown only if it happens.
+        let rejected = rejected.filter(|(reason, count)| reason.is_some() || *count > 0);
+        let rejected = rejected.map(|(reason, count)| {
+            let labels = [
+                ("reason", reason.map_or("unknown", Reason::as_str)),
+                ("policy", reason.map_or("unknown", Reason::policy)),
+                ("tier", "standard"),
+                ("mode", "enforce"),
+            ];
+            (labels, count)
+        });
+        out.counters(
+            "tidegate_rejected",
+            "Requests Tidegate answered by itself.",
+            rejected,
+        )?;
+        for (name, help, part) in [
+            (
+                "tidegate_request_bytes",
+                "Bytes of request bodies received.",
+                0,
+            ),
+            (
+                "tidegate_response_bytes",
+                "Bytes of response bodies sent.",
+                1,
+            ),
+        ] {
+            let value = |bytes: &(u64, u64)| if part == 0 { bytes.0 } else { bytes.1 };
+            let rows = families.bytes.iter();
+            let rows = rows.map(|(key, bytes)| (self.route_name(row_identity(key)), value(bytes)));
+            let other = families
+                .bytes
+                .other()
+                .map(|(bytes, _)| (OTHER.into(), value(bytes)));
+            let rows = rows
+                .chain(other)
+                .map(|(route, n)| ([("http_route", route)], n));
+            out.counters(name, help, rows)?;
+        }
+        self.losses(out)
+    }
+
+    /// What bounds cost.
+    fn losses(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        fn folded<V: Default>(series: &Series<V>) -> u64 {
+            series.other().map_or(0, |(_, folded)| folded)
+        }
+        let [exchanges, lines] = self.dropped;
+        let help = "Exchanges missing from these metrics because the observer lagged.";
+        out.counter("tidegate_exchanges_dropped", help, None, Some(exchanges))?;
+        let help = "Access-log lines that were not written.";
+        out.counter("tidegate_access_log_lines_dropped", help, None, Some(lines))?;
+        let families = &self.families;
+        out.counters(
+            "tidegate_series_folded",
+            "Measurements counted as __other__ because their family has reached its bound.",
+            [
+                (
+                    [("family", "http_server_request_duration_seconds")],
+                    folded(&families.server),
+                ),
+                (
+                    [("family", "http_client_request_duration_seconds")],
+                    folded(&families.client),
+                ),
+                (
+                    [("family", "tidegate_phase_duration_seconds")],
+                    folded(&families.phases),
+                ),
+                (
+                    [("family", "tidegate_request_bytes")],
+                    folded(&families.bytes),
+                ),
+            ],
+        )
+    }
+
+    fn gauges(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let upstreams = &self.snapshot.upstreams;
+        let in_flight = upstreams
+            .iter()
+            .map(|u| ([("upstream", &*u.name)], u.in_flight));
+        out.gauges("tidegate_inflight", "Exchanges in flight.", in_flight)?;
+        let connections = upstreams
+            .iter()
+            .map(|u| ([("upstream", &*u.name)], u.connections));
+        out.gauges(
+            "tidegate_upstream_connections",
+            "Open connections to an upstream, in use or pooled.",
+            connections,
+        )?;
+        let endpoints = upstreams.iter().flat_map(|upstream| {
+            upstream.endpoints.iter().map(|endpoint| {
+                let labels = [
+                    ("upstream", &*upstream.name),
+                    ("endpoint", &endpoint.address),
+                ];
+                (labels, u64::from(endpoint.state.is_in_use()))
+            })
+        });
+        out.gauges(
+            "tidegate_endpoint_healthy",
+            "1 when an endpoint takes requests.",
+            endpoints,
+        )?;
+        let listeners = self.snapshot.listeners.iter();
+        let listeners = listeners.map(|l| ([("listener", &*l.name)], l.connections));
+        out.gauges(
+            "tidegate_connections",
+            "Open client connections.",
+            listeners,
+        )
+    }
+
+    fn configuration(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        // A gauge and not an info, which readers of the older text format do not know.
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        out.gauges("tidegate_build_info", "What runs.", [(version, 1_u64)])?;
+        let (taken, refused) = self.reloads;
+        out.counters(
+            "tidegate_config_reloads",
+            "Reloads of the configuration.",
+            [
+                ([("result", "ok")], taken),
+                ([("result", "error")], refused),
+            ],
+        )?;
+        let (ok, draining) = (u64::from(self.reload_ok), u64::from(self.draining));
+        let help = "0 when the last reload was refused.";
+        out.gauge("tidegate_config_reload_success", help, None, Some(ok))?;
+        let help = "1 while the process drains.";
+        out.gauge("tidegate_draining", help, None, Some(draining))
+    }
+}
+
+fn server_labels(
+    route: Arc<str>,
+    method: &'static str,
+    status: String,
+) -> [(&'static str, Arc<str>); 3] {
+    [
+        ("http_route", route),
+        ("http_request_method", method.into()),
+        ("http_response_status_code", status.into()),
+    ]
+}
+
+fn client_labels(
+    upstream: Arc<str>,
+    endpoint: Arc<str>,
+    method: &'static str,
+    status: String,
+) -> [(&'static str, Arc<str>); 4] {
+    [
+        ("upstream", upstream),
+        ("endpoint", endpoint),
+        ("http_request_method", method.into()),
+        ("http_response_status_code", status.into()),
+    ]
+}
+
+fn process(process: &Process, out: &mut Out<'_>) -> Result<(), Error> {
+    let (bytes, seconds) = (Some(&Unit::Bytes), Some(&Unit::Seconds));
+    out.counter(
+        "process_cpu",
+        "User and system CPU time.",
+        seconds,
+        process.cpu_seconds,
+    )?;
+    out.gauge(
+        "process_resident_memory",
+        "Resident memory.",
+        bytes,
+        process.resident_bytes,
+    )?;
+    out.gauge(
+        "process_virtual_memory",
+        "Address space.",
+        bytes,
+        process.virtual_bytes,
+    )?;
+    let help = "Since the Unix epoch.";
+    out.gauge(
+        "process_start_time",
+        help,
+        seconds,
+        process.start_time_seconds,
+    )?;
+    out.gauge(
+        "process_open_fds",
+        "Open file descriptors.",
+        None,
+        process.open_fds,
+    )?;
+    out.gauge(
+        "process_max_fds",
+        "Limit on open file descriptors.",
+        None,
+        process.max_fds,
+    )?;
+    out.gauge("process_threads", "Threads.", None, process.threads)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use super::*;
+use crate::clock::SystemClock;
+use crate::observe::collector::tests::metrics_of;
+use crate::observe::snapshot::{EndpointState, EndpointView, ListenerView, UpstreamView};
+use crate::observe::tables::tests::{answered, refused};
+
+fn directories() -> Arc<Directories> {
+    let directories = Directories::default();
+    for name in ["first", "orders \"1\""] {
+        directories.routes.intern(name);
+    }
+    for name in ["a", "b", "orders"] {
+        directories.upstreams.intern(name);
+    }
+    for name in ["a/1", "b/2", "b/3", "orders/10.0.0.1:8080"] {
+        directories.endpoints.intern(name);
+    }
+    Arc::new(directories)
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        listeners: vec![ListenerView {
+            name: "public".into(),
+            address: "127.0.0.1:8080".into(),
+            connections: 5,
+        }],
+        upstreams: vec![UpstreamView {
+            name: "orders".into(),
+            in_flight: 7,
+            endpoints: vec![EndpointView {
+                address: "10.0.0.1:8080".into(),
+                state: EndpointState::Unhealthy,
+                ..EndpointView::default()
+            }],
+            ..UpstreamView::default()
+        }],
+    }
+}
+
+fn scrape() -> String {
+    let metrics = metrics_of(&[answered(), answered(), refused()]);
+    let status = Status::default();
+    status.reloaded(SystemClock, Err("no".into()));
+    render(&metrics, &directories(), snapshot(), &status).unwrap()
+}
+
+#[test]
+fn a_scrape_holds_every_family_with_its_labels() {
+    let text = scrape();
+    for line in [
+        "# TYPE http_server_request_duration_seconds histogram",
+        "# UNIT http_server_request_duration_seconds seconds",
+        "http_server_request_duration_seconds_count{http_route=\"orders \\\"1\\\"\",http_request_method=\"GET\",http_response_status_code=\"200\"} 2",
+        "http_server_request_duration_seconds_bucket{le=\"0.025\",http_route=\"\",http_request_method=\"GET\",http_response_status_code=\"404\"} 1",
+        "http_client_request_duration_seconds_count{upstream=\"orders\",endpoint=\"10.0.0.1:8080\",http_request_method=\"GET\",http_response_status_code=\"200\"} 2",
+        "tidegate_phase_duration_seconds_sum{upstream=\"orders\",phase=\"connect\"} 0.008",
+        "tidegate_rejected_total{reason=\"no_route\",policy=\"router\",tier=\"standard\",mode=\"enforce\"} 1",
+        "tidegate_exchanges_total{outcome=\"answered\"} 2",
+        "tidegate_request_bytes_total{http_route=\"\"} 10",
+        "tidegate_exchanges_dropped_total 0",
+        "tidegate_access_log_lines_dropped_total 0",
+        "tidegate_inflight{upstream=\"orders\"} 7",
+        "tidegate_endpoint_healthy{upstream=\"orders\",endpoint=\"10.0.0.1:8080\"} 0",
+        "tidegate_connections{listener=\"public\"} 5",
+        "tidegate_config_reload_success 0",
+        "tidegate_config_reloads_total{result=\"error\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    assert!(text.contains("tidegate_build_info{version="));
+    assert!(text.contains("process_cpu_seconds_total "));
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_family_is_described_once_and_every_line_belongs_to_it() {
+    let text = scrape();
+    let mut described = std::collections::BTreeSet::new();
+    let mut family = "";
+    for line in text.lines().filter(|l| *l != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split(' ').next().unwrap();
+            assert!(described.insert(family), "{family} twice");
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(family), "{line} below {family}");
+        }
+    }
+}
+
+#[test]
+fn the_older_format_describes_counters_by_their_whole_name() {
+    let text = classic(&scrape());
+    assert!(text.contains("# TYPE tidegate_exchanges_total counter\n"));
+    assert!(text.contains("# HELP tidegate_exchanges_total Finished"));
+    assert!(text.contains("# TYPE tidegate_inflight gauge\n"));
+    assert!(!text.contains("# UNIT") && !text.contains("# EOF"));
+}
+
+#[test]
+fn a_name_out_of_the_directory_is_shown_as_other() {
+    let metrics = metrics_of(&[answered()]);
+    let empty = Arc::default();
+    let text = render(&metrics, &empty, Snapshot::default(), &Status::default()).unwrap();
+    assert!(text.contains("{upstream=\"__other__\",endpoint=\"__other__\""));
+}

@@ -1,0 +1,482 @@
+//! What exchanges are folded into: the exported families, and the last minute by route and upstream.
+//!
+//! Folding is on the bill of every request, so it is a few additions in dense tables: identities index
+//! vectors, and label sets are packed into integers. Nothing here allocates once a series exists, knows a
+//! name or takes a lock. Depends on measure, model and the exchange.
+
+use std::time::Duration;
+
+use super::exchange::Exchange;
+use super::series::Series;
+use crate::clock::Instant;
+use crate::measure::histogram::Histogram;
+use crate::measure::recent::{Recent, RecentSummary};
+use crate::model::{EndpointId, MethodLabel, Outcome, Phase, Reason, RouteId, UpstreamId};
+
+/// Bound on the series of one family.
+pub const MAX_SERIES: usize = 4_096;
+
+/// Bound on the routes, and on the upstreams, that have a summary of their own.
+const MAX_SUBJECTS: usize = 4_096;
+
+/// The labels of a server-side duration, packed into one integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerKey {
+    /// The route, if one matched.
+    pub route: Option<RouteId>,
+    /// The method.
+    pub method: MethodLabel,
+    /// The status sent.
+    pub status: u16,
+}
+
+impl ServerKey {
+    fn pack(exchange: &Exchange) -> u64 {
+        let route = exchange.route.map_or(0, |id| id.index() as u64 + 1);
+        (route << 24) | (exchange.method as u64) << 16 | u64::from(exchange.status)
+    }
+
+    /// The labels in `packed`.
+    #[must_use]
+    pub fn unpack(packed: u64) -> Self {
+        Self {
+            route: identity(packed >> 24).map(RouteId::new),
+            method: method((packed >> 16) & 0xFF),
+            status: u16::try_from(packed & 0xFFFF).unwrap_or(0),
+        }
+    }
+}
+
+/// The labels of a client-side duration, packed into one integer: 24 bits of upstream, 24 of endpoint, 4 of
+/// method, 12 of status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientKey {
+    /// The upstream.
+    pub upstream: Option<UpstreamId>,
+    /// The endpoint tried last.
+    pub endpoint: Option<EndpointId>,
+    /// The method.
+    pub method: MethodLabel,
+    /// The status the upstream answered with; 0 if it did not.
+    pub status: u16,
+}
+
+impl ClientKey {
+    fn pack(exchange: &Exchange) -> u64 {
+        const LAST: u64 = (1 << 24) - 1;
+        let upstream = exchange.upstream.map_or(0, |id| id.index() as u64 + 1);
+        let endpoint = exchange.endpoint.map_or(0, |id| id.index() as u64 + 1);
+        let status = exchange.upstream_status.map_or(0, u64::from);
+        upstream.min(LAST) << 40
+            | endpoint.min(LAST) << 16
+            | (exchange.method as u64) << 12
+            | status.min(0xFFF)
+    }
+
+    /// The labels in `packed`.
+    #[must_use]
+    pub fn unpack(packed: u64) -> Self {
+        Self {
+            upstream: identity(packed >> 40).map(UpstreamId::new),
+            endpoint: identity((packed >> 16) & 0xFF_FFFF).map(EndpointId::new),
+            method: method((packed >> 12) & 0xF),
+            status: u16::try_from(packed & 0xFFF).unwrap_or(0),
+        }
+    }
+}
+
+fn identity(packed: u64) -> Option<u32> {
+    u32::try_from(packed.checked_sub(1)?).ok()
+}
+
+fn method(packed: u64) -> MethodLabel {
+    const METHODS: [MethodLabel; 9] = [
+        MethodLabel::Get,
+        MethodLabel::Head,
+        MethodLabel::Post,
+        MethodLabel::Put,
+        MethodLabel::Delete,
+        MethodLabel::Connect,
+        MethodLabel::Options,
+        MethodLabel::Trace,
+        MethodLabel::Patch,
+    ];
+    let known = METHODS.into_iter().find(|method| *method as u64 == packed);
+    known.unwrap_or(MethodLabel::Other)
+}
+
+/// Every outcome, in the order of [`Totals::by_outcome`].
+pub const OUTCOMES: [Outcome; 5] = [
+    Outcome::Answered,
+    Outcome::Refused,
+    Outcome::ClientGone,
+    Outcome::UpstreamBroke,
+    Outcome::Drained,
+];
+
+/// Sums over everything since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Exchanges.
+    pub exchanges: u64,
+    /// Those of them that failed: 5xx, broken off by the upstream, or cut by a drain.
+    pub errors: u64,
+    /// Exchanges by [`OUTCOMES`].
+    pub by_outcome: [u64; OUTCOMES.len()],
+    /// Bytes of request bodies.
+    pub bytes_in: u64,
+    /// Bytes of response bodies.
+    pub bytes_out: u64,
+}
+
+/// What one route or upstream did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Exchanges since the start.
+    pub requests: u64,
+    /// Those of them that failed.
+    pub errors: u64,
+    /// Bytes of request bodies.
+    pub bytes_in: u64,
+    /// Bytes of response bodies.
+    pub bytes_out: u64,
+    /// The last minute. A route's latency is its exchanges' total; an upstream's is connect, wait and body
+    /// of those that reached it.
+    pub recent: RecentSummary,
+}
+
+#[derive(Debug, Default)]
+struct Subject {
+    requests: u64,
+    errors: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    recent: Recent,
+}
+
+impl Subject {
+    fn record(&mut self, now: Instant, exchange: &Exchange, error: bool, latency: Option<u64>) {
+        self.requests += 1;
+        self.errors += u64::from(error);
+        self.bytes_in += exchange.bytes_in;
+        self.bytes_out += exchange.bytes_out;
+        self.recent.record(now, error, latency);
+    }
+}
+
+/// The exported families: what a scrape copies.
+#[derive(Clone, Debug)]
+pub struct Families {
+    /// `http_server_request_duration_seconds` by [`ServerKey`].
+    pub server: Series<Histogram>,
+    /// `http_client_request_duration_seconds` by [`ClientKey`].
+    pub client: Series<Histogram>,
+    /// `tidegate_phase_duration_seconds` by upstream + 1; 0: no upstream.
+    pub phases: Series<[Histogram; Phase::ALL.len()]>,
+    /// Refusals by the position of their reason in [`Reason::ALL`], then those without one.
+    pub rejected: [u64; Reason::ALL.len() + 1],
+    /// Request and response body bytes by route + 1; 0: no route.
+    pub bytes: Series<(u64, u64)>,
+    /// Sums over everything.
+    pub totals: Totals,
+}
+
+/// Everything the observer folds exchanges into.
+#[derive(Debug)]
+pub struct Tables {
+    families: Families,
+    routes: Vec<Option<Box<Subject>>>,
+    upstreams: Vec<Option<Box<Subject>>>,
+    start: Instant,
+}
+
+impl Tables {
+    /// Empty tables of a process that began at `start`.
+    #[must_use]
+    pub fn new(start: Instant) -> Self {
+        Self {
+            families: Families {
+                server: Series::new(MAX_SERIES),
+                client: Series::new(MAX_SERIES),
+                phases: Series::new(MAX_SERIES / Phase::ALL.len()),
+                rejected: [0; Reason::ALL.len() + 1],
+                bytes: Series::new(MAX_SERIES),
+                totals: Totals::default(),
+            },
+            routes: Vec::new(),
+            upstreams: Vec::new(),
+            start,
+        }
+    }
+
+    /// The exported families.
+    #[must_use]
+    pub const fn families(&self) -> &Families {
+        &self.families
+    }
+
+    /// What `route` did, if it did anything.
+    #[must_use]
+    pub fn route(&self, route: RouteId, now: Instant) -> Option<Summary> {
+        self.summary(self.routes.get(route.index())?.as_deref()?, now)
+    }
+
+    /// What `upstream` did, if it did anything.
+    #[must_use]
+    pub fn upstream(&self, upstream: UpstreamId, now: Instant) -> Option<Summary> {
+        self.summary(self.upstreams.get(upstream.index())?.as_deref()?, now)
+    }
+
+    fn summary(&self, subject: &Subject, now: Instant) -> Option<Summary> {
+        Some(Summary {
+            requests: subject.requests,
+            errors: subject.errors,
+            bytes_in: subject.bytes_in,
+            bytes_out: subject.bytes_out,
+            recent: subject.recent.summary(self.start, now),
+        })
+    }
+
+    /// Folds one exchange that ended about `now`.
+    pub fn fold(&mut self, exchange: &Exchange, now: Instant) {
+        let mut phases = [0; Phase::ALL.len()];
+        for (slot, phase) in phases.iter_mut().zip(Phase::ALL) {
+            *slot = nanos(exchange.phases.get(phase));
+        }
+        let total = phases.iter().sum();
+        let [_, _, _, connect, wait, body, _] = phases;
+        let upstream_time = (exchange.attempts > 0).then_some(connect + wait + body);
+        let error = is_error(exchange);
+
+        let families = &mut self.families;
+        families.fold_counters(exchange, error);
+        let server = families.server.entry(ServerKey::pack(exchange));
+        server.record(total);
+        if let Some(time) = upstream_time {
+            families
+                .client
+                .entry(ClientKey::pack(exchange))
+                .record(time);
+        }
+        let key = exchange.upstream.map_or(0, |id| id.index() as u64 + 1);
+        for (histogram, time) in families.phases.entry(key).iter_mut().zip(phases) {
+            histogram.record(time);
+        }
+
+        let route = exchange.route.map(RouteId::index);
+        if let Some(subject) = route.and_then(|index| subject(&mut self.routes, index)) {
+            subject.record(now, exchange, error, Some(total));
+        }
+        let upstream = exchange.upstream.map(UpstreamId::index);
+        if let Some(subject) = upstream.and_then(|index| subject(&mut self.upstreams, index)) {
+            subject.record(now, exchange, error, upstream_time);
+        }
+    }
+}
+
+impl Families {
+    fn fold_counters(&mut self, exchange: &Exchange, error: bool) {
+        let totals = &mut self.totals;
+        totals.exchanges += 1;
+        totals.errors += u64::from(error);
+        totals.bytes_in += exchange.bytes_in;
+        totals.bytes_out += exchange.bytes_out;
+        let outcome = match exchange.outcome {
+            Outcome::Answered => 0,
+            Outcome::Refused => 1,
+            Outcome::ClientGone => 2,
+            Outcome::UpstreamBroke => 3,
+            Outcome::Drained => 4,
+        };
+        if let Some(count) = totals.by_outcome.get_mut(outcome) {
+            *count += 1;
+        }
+        if exchange.outcome == Outcome::Refused {
+            let reason = exchange.reason.map_or(Reason::ALL.len(), |r| r as usize);
+            if let Some(count) = self.rejected.get_mut(reason) {
+                *count += 1;
+            }
+        }
+        let route = exchange.route.map_or(0, |id| id.index() as u64 + 1);
+        let (bytes_in, bytes_out) = self.bytes.entry(route);
+        *bytes_in += exchange.bytes_in;
+        *bytes_out += exchange.bytes_out;
+    }
+}
+
+/// The name-giving identity of a row keyed by "identity + 1".
+#[must_use]
+pub fn row_identity(key: u64) -> Option<usize> {
+    identity(key).map(|index| index as usize)
+}
+
+const fn is_error(exchange: &Exchange) -> bool {
+    exchange.status >= 500 || matches!(exchange.outcome, Outcome::UpstreamBroke | Outcome::Drained)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    // Bounded, so that the sum of a few cannot overflow.
+    seconds
+        .saturating_add(u64::from(duration.subsec_nanos()))
+        .min(u64::MAX >> 3)
+}
+
+fn subject(subjects: &mut Vec<Option<Box<Subject>>>, index: usize) -> Option<&mut Subject> {
+    if index >= subjects.len() {
+        if index >= MAX_SUBJECTS {
+            return None;
+        }
+        subjects.resize_with(index + 1, || None);
+    }
+    Some(subjects.get_mut(index)?.get_or_insert_default())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::Phases;
+
+    /// An ordinary exchange of 21 ms: route 1 to upstream 2, endpoint 3.
+    pub(crate) fn answered() -> Exchange {
+        let mut phases = Phases::default();
+        for (i, phase) in (1..).zip([Phase::Receive, Phase::Decide, Phase::Queue]) {
+            phases.add(phase, Duration::from_millis(i));
+        }
+        for phase in [Phase::Connect, Phase::Wait, Phase::Body] {
+            phases.add(phase, Duration::from_millis(4));
+        }
+        phases.add(Phase::Deliver, Duration::from_millis(3));
+        Exchange {
+            started: 1_790_000_000_123_456,
+            route: Some(RouteId::new(1)),
+            upstream: Some(UpstreamId::new(2)),
+            endpoint: Some(EndpointId::new(3)),
+            method: MethodLabel::Get,
+            status: 200,
+            upstream_status: Some(200),
+            outcome: Outcome::Answered,
+            reason: None,
+            attempts: 1,
+            phases,
+            bytes_in: 10,
+            bytes_out: 1_000,
+        }
+    }
+
+    /// A request no route matched.
+    pub(crate) fn refused() -> Exchange {
+        Exchange {
+            route: None,
+            upstream: None,
+            endpoint: None,
+            status: 404,
+            upstream_status: None,
+            outcome: Outcome::Refused,
+            reason: Some(Reason::NoRoute),
+            attempts: 0,
+            ..answered()
+        }
+    }
+
+    #[test]
+    fn keys_survive_packing() {
+        for exchange in [answered(), refused()] {
+            let server = ServerKey::unpack(ServerKey::pack(&exchange));
+            assert_eq!(server.route, exchange.route);
+            assert_eq!(
+                (server.method, server.status),
+                (exchange.method, exchange.status)
+            );
+            let client = ClientKey::unpack(ClientKey::pack(&exchange));
+            assert_eq!(
+                (client.upstream, client.endpoint),
+                (exchange.upstream, exchange.endpoint)
+            );
+            assert_eq!(client.status, exchange.upstream_status.unwrap_or(0));
+            assert_eq!(client.method, exchange.method);
+        }
+        for m in 0..12 {
+            assert!(method(m) as u64 == m || method(m) == MethodLabel::Other);
+        }
+    }
+
+    #[test]
+    fn reasons_stand_where_their_position_says() {
+        for (i, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
+        }
+    }
+
+    #[test]
+    fn an_exchange_is_counted_once_in_every_family() {
+        let mut tables = Tables::new(Instant::ZERO);
+        tables.fold(&answered(), Instant::ZERO);
+        let families = tables.families();
+        let (_, server) = families.server.iter().next().unwrap();
+        assert_eq!((server.count(), server.sum_nanos()), (1, 21_000_000));
+        let (_, client) = families.client.iter().next().unwrap();
+        assert_eq!(client.sum_nanos(), 12_000_000);
+        let (key, phases) = families.phases.iter().next().unwrap();
+        assert_eq!(row_identity(key), Some(2));
+        assert_eq!(
+            phases.iter().map(Histogram::sum_nanos).sum::<u128>(),
+            21_000_000
+        );
+        assert_eq!(families.bytes.iter().next().unwrap().1, &(10, 1_000));
+        assert_eq!(families.totals.by_outcome, [1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_refusal_counts_its_reason_and_no_upstream_time() {
+        let mut tables = Tables::new(Instant::ZERO);
+        tables.fold(&refused(), Instant::ZERO);
+        let families = tables.families();
+        assert_eq!(families.client.iter().count(), 0);
+        assert_eq!(families.rejected[Reason::NoRoute as usize], 1);
+        assert_eq!(families.rejected.iter().sum::<u64>(), 1);
+        assert_eq!(families.totals.errors, 0);
+    }
+
+    #[test]
+    fn the_summary_of_an_upstream_tells_its_own_time() {
+        let mut tables = Tables::new(Instant::ZERO);
+        let failed = Exchange {
+            status: 502,
+            ..answered()
+        };
+        tables.fold(&answered(), Instant::ZERO);
+        tables.fold(&failed, Instant::ZERO);
+        let route = tables.route(RouteId::new(1), Instant::ZERO).unwrap();
+        let upstream = tables.upstream(UpstreamId::new(2), Instant::ZERO).unwrap();
+        assert_eq!((route.requests, route.errors), (2, 1));
+        assert_eq!((upstream.requests, upstream.errors), (2, 1));
+        assert!(route.recent.p50 > Some(Duration::from_millis(19)));
+        assert!(upstream.recent.p50 < Some(Duration::from_millis(14)));
+        assert_eq!(tables.route(RouteId::new(0), Instant::ZERO), None);
+        assert_eq!(tables.route(RouteId::new(9), Instant::ZERO), None);
+    }
+
+    #[test]
+    fn more_series_than_the_bound_end_in_one() {
+        let mut tables = Tables::new(Instant::ZERO);
+        for route in 0..2 * MAX_SERIES {
+            let route = Some(RouteId::new(u32::try_from(route).unwrap()));
+            tables.fold(
+                &Exchange {
+                    route,
+                    ..answered()
+                },
+                Instant::ZERO,
+            );
+        }
+        let families = tables.families();
+        assert_eq!(families.server.iter().count(), MAX_SERIES);
+        let (other, folded) = families.server.other().unwrap();
+        assert_eq!(
+            (other.count(), folded),
+            (MAX_SERIES as u64, MAX_SERIES as u64)
+        );
+        assert_eq!(families.totals.exchanges, 2 * MAX_SERIES as u64);
+    }
+}
