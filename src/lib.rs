@@ -14,6 +14,8 @@
 
 #[cfg(feature = "proxy")]
 pub mod admin;
+#[cfg(feature = "proxy")]
+pub mod cli;
 pub mod clock;
 #[cfg(feature = "proxy")]
 pub mod config;
@@ -25,5 +27,7 @@ pub mod model;
 #[cfg(feature = "proxy")]
 pub mod observe;
 pub mod policy;
+#[cfg(feature = "proxy")]
+pub mod process;
 #[cfg(feature = "proxy")]
 pub mod proxy;

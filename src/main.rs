@@ -1,3 +1,10 @@
 //! The `tidegate` command: parses its arguments, calls the library, returns an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tidegate::cli::run()
+}

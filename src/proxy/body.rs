@@ -91,7 +91,10 @@ impl Upload {
 
     /// Time the upstream waited for the client, up to `now`.
     pub(crate) fn waited(&self, now: Instant) -> Duration {
-        let pending = self.waiting_since.get().map_or(Duration::ZERO, |since| now.since(since));
+        let pending = self
+            .waiting_since
+            .get()
+            .map_or(Duration::ZERO, |since| now.since(since));
         self.waited.get() + pending
     }
 
@@ -123,7 +126,11 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     /// No body.
     pub(crate) const fn empty() -> Self {
-        Self { source: Source::Empty, upload: None, limit: 0 }
+        Self {
+            source: Source::Empty,
+            upload: None,
+            limit: 0,
+        }
     }
 
     /// The body of `source`, of at most `limit` bytes, with the record of how it fares.
@@ -150,12 +157,14 @@ impl Body for RequestBody {
         let this = self.get_mut();
         let polled = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
-            Source::H1(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|r| r.map_err(|_| BodyError::Broken)))
-            }
+            Source::H1(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|r| r.map_err(|_| BodyError::Broken))),
             Source::H2(body) => Pin::new(body).poll_frame(cx),
         };
-        let Some(upload) = &this.upload else { return polled };
+        let Some(upload) = &this.upload else {
+            return polled;
+        };
         let now = SystemClock.now();
         let Poll::Ready(frame) = polled else {
             if upload.waiting_since.get().is_none() {
@@ -169,7 +178,11 @@ impl Body for RequestBody {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let bytes = upload.bytes.get() + length;
                 upload.bytes.set(bytes);
-                if bytes > this.limit { Some(Err(BodyError::TooLarge)) } else { Some(Ok(frame)) }
+                if bytes > this.limit {
+                    Some(Err(BodyError::TooLarge))
+                } else {
+                    Some(Ok(frame))
+                }
             }
             other => other,
         };
@@ -187,7 +200,9 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.announced().map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.source
+            .announced()
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -236,7 +251,18 @@ impl ResponseBody {
     /// Tidegate's own answer.
     pub(crate) fn own(body: Bytes, head: bool, track: Box<Track>) -> Self {
         let body = Some(body).filter(|body| !body.is_empty());
-        Self { track: Some(track), kind: Kind::Own { body, head } }
+        Self {
+            track: Some(track),
+            kind: Kind::Own { body, head },
+        }
+    }
+
+    /// Nothing: the connection changes protocols.
+    pub(crate) const fn none() -> Self {
+        Self {
+            track: None,
+            kind: Kind::Done,
+        }
     }
 
     /// The upstream's answer, whose head came at `now`.
@@ -259,7 +285,10 @@ impl ResponseBody {
             begun: false,
             mark: now,
         };
-        let mut this = Self { track: Some(track), kind: Kind::Passed(Box::new(passed)) };
+        let mut this = Self {
+            track: Some(track),
+            kind: Kind::Passed(Box::new(passed)),
+        };
         if this.is_end_stream() {
             this.finish();
         }
@@ -269,7 +298,9 @@ impl ResponseBody {
     /// Everything was handed over: gives the upstream's connection back and lets the track go.
     fn finish(&mut self) {
         let kind = std::mem::replace(&mut self.kind, Kind::Done);
-        let Some(mut track) = self.track.take() else { return };
+        let Some(mut track) = self.track.take() else {
+            return;
+        };
         if let Kind::Passed(passed) = kind {
             passed.settle(&mut track);
         }
@@ -329,7 +360,10 @@ impl Passed {
     /// Whether nothing has moved for the idle timeout.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let sent = self.upload.as_ref().map_or(self.mark, |upload| upload.state().1);
+            let sent = self
+                .upload
+                .as_ref()
+                .map_or(self.mark, |upload| upload.state().1);
             let until = self.mark.max(sent).after(self.idle_timeout);
             let timer = self.timer.get_or_insert_with(|| Timer::new(until));
             ready!(timer.poll_until(cx, until));
@@ -356,11 +390,15 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(track) = this.track.as_mut() else { return Poll::Ready(None) };
+        let Some(track) = this.track.as_mut() else {
+            return Poll::Ready(None);
+        };
         let passed = match &mut this.kind {
             Kind::Done => return Poll::Ready(None),
             Kind::Own { body, .. } => {
-                let frame = body.take().inspect(|body| track.exchange.bytes_out = body.len() as u64);
+                let frame = body
+                    .take()
+                    .inspect(|body| track.exchange.bytes_out = body.len() as u64);
                 this.finish();
                 return Poll::Ready(frame.map(|body| Ok(Frame::data(body))));
             }

@@ -4,7 +4,7 @@
 //! waker, so that no timer, channel or lock is spent on a connection that only lies idle.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +25,6 @@ use crate::model::{Outcome, Phase, Reason};
 /// Who is at the other end of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// The peer's address; none on a unix socket.
-    pub(crate) address: Option<SocketAddr>,
     /// The address as X-Forwarded-For carries it.
     pub(crate) text: HeaderValue,
     /// Whether what it says of others is believed.
@@ -41,7 +39,6 @@ impl Peer {
             None => "unknown".to_owned(),
         };
         Self {
-            address,
             text: HeaderValue::try_from(text)
                 .unwrap_or_else(|_invalid| HeaderValue::from_static("unknown")),
             trusted: ip.is_some_and(|ip| listener.trusts(ip)),
@@ -51,11 +48,6 @@ impl Peer {
     /// The peer's address as text.
     pub(crate) fn as_str(&self) -> &str {
         self.text.to_str().unwrap_or_default()
-    }
-
-    /// The peer's address.
-    pub(crate) fn ip(&self) -> Option<IpAddr> {
-        self.address.map(|address| address.ip().to_canonical())
     }
 }
 
@@ -155,7 +147,11 @@ impl Conn {
 
     /// A request head is whole; when its first byte came, as far as that is known.
     pub(crate) fn request_begins(&self, now: Instant) -> Instant {
-        let begun = if self.activity.get() == Activity::Head { self.since.get() } else { now };
+        let begun = if self.activity.get() == Activity::Head {
+            self.since.get()
+        } else {
+            now
+        };
         self.activity.set(Activity::Busy);
         self.open.set(self.open.get() + 1);
         begun
@@ -242,8 +238,13 @@ impl Conn {
         track.exchange.reason = Some(reason);
         track.exchange.outcome = Outcome::Refused;
         track.phase(Phase::Decide, now);
-        let length =
-            respond::write_raw(out, violation.status, reason, violation.detail, track.request_id());
+        let length = respond::write_raw(
+            out,
+            violation.status,
+            reason,
+            violation.detail,
+            track.request_id(),
+        );
         track.exchange.bytes_out = length;
         self.finish(track);
     }
@@ -293,7 +294,10 @@ const MAX_INTERIM: usize = 16;
 impl Interim {
     /// Leaves an interim response, unless it is one that concerns only this hop.
     pub(crate) fn leave(&self, status: StatusCode, headers: &HeaderMap) {
-        if matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+        if matches!(
+            status,
+            StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS
+        ) {
             return;
         }
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
@@ -22,7 +22,7 @@ pub(crate) struct Connector {
     pub(crate) protocol: Protocol,
     pub(crate) idle_timeout: Duration,
     connect_timeout: Duration,
-    tls: Option<(TlsConnector, Option<Arc<str>>)>,
+    tls: Option<(Arc<ClientConfig>, Option<Arc<str>>)>,
 }
 
 /// Why no connection came about. RFC 9209 section 2.3 names the kinds.
@@ -74,10 +74,10 @@ impl From<io::Error> for ConnectError {
 impl Connector {
     pub(crate) fn new(upstream: &Upstream) -> Result<Self, TlsError> {
         let tls = match &upstream.tls {
-            Some(tls) => {
-                let config: Arc<ClientConfig> = tls::client_config(tls, upstream.protocol)?;
-                Some((TlsConnector::from(config), tls.server_name.clone()))
-            }
+            Some(tls) => Some((
+                tls::client_config(tls, upstream.protocol)?,
+                tls.server_name.clone(),
+            )),
             None => None,
         };
         Ok(Self {
@@ -116,15 +116,14 @@ impl Connector {
         if let Socket::Tcp(stream) = &socket {
             stream.set_nodelay(true)?;
         }
-        let Some((connector, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
-        let name = match (name, address) {
-            (Some(name), _) => ServerName::try_from(name.to_string()),
-            (None, EndpointAddress::Host(host, _)) => ServerName::try_from(host.to_string()),
-            (None, EndpointAddress::Socket(address)) => Ok(ServerName::from(address.ip())),
-            (None, EndpointAddress::Unix(_)) => ServerName::try_from("localhost".to_owned()),
+        let Some((config, name)) = &self.tls else {
+            return Ok(Stream::Plain(socket));
         };
-        let name = name.map_err(|_invalid| ConnectError::Tls)?;
-        match connector.connect(name, socket).await {
+        let name = server_name(name.as_deref(), address).map_err(|_invalid| ConnectError::Tls)?;
+        match TlsConnector::from(Arc::clone(config))
+            .connect(name, socket)
+            .await
+        {
             Ok(stream) => Ok(Stream::ClientTls(Box::new(stream))),
             Err(error) => {
                 tracing::debug!(%address, %error, "TLS with an endpoint failed");
@@ -134,9 +133,23 @@ impl Connector {
     }
 }
 
+/// The name an endpoint's certificate must be for.
+pub(super) fn server_name(
+    name: Option<&str>,
+    address: &EndpointAddress,
+) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    match (name, address) {
+        (Some(name), _) => ServerName::try_from(name.to_owned()),
+        (None, EndpointAddress::Host(host, _)) => ServerName::try_from(host.to_string()),
+        (None, EndpointAddress::Socket(address)) => Ok(ServerName::from(address.ip())),
+        (None, EndpointAddress::Unix(_)) => ServerName::try_from("localhost".to_owned()),
+    }
+}
+
 async fn connect_host(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let addresses =
-        tokio::net::lookup_host((host, port)).await.map_err(|_unresolved| ConnectError::Dns)?;
+    let addresses = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|_unresolved| ConnectError::Dns)?;
     let mut last = ConnectError::Dns;
     for address in addresses {
         match TcpStream::connect(address).await {

@@ -12,11 +12,11 @@
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadLimits {
+pub(crate) struct HeadLimits {
     /// Bytes, request line and field lines together.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Field lines.
-    pub fields: usize,
+    pub(crate) fields: usize,
 }
 
 /// Bound on a request target. The one hyper's URI type has, less some room.
@@ -28,11 +28,11 @@ const MAX_LEADING_CRLF: u8 = 4;
 
 /// Why a request was refused before it was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// The status it is answered with.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What was wrong, in words for the problem body and the log.
-    pub detail: &'static str,
+    pub(crate) detail: &'static str,
 }
 
 const fn bad(detail: &'static str) -> Violation {
@@ -44,14 +44,14 @@ const fn bad(detail: &'static str) -> Violation {
 
 /// How far a call to [`Guard::feed`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Every byte is accounted for and may pass.
     Clean,
     /// Bytes from this offset on are the beginning of a head that is not complete yet. The caller keeps
     /// them and feeds them again, from their beginning, when there are more.
     Partial(usize),
     /// A head that asks for an upgrade ended at this offset. What follows belongs to nobody until
-    /// [`Guard::resume`] or [`Guard::tunnel`] says whose it is.
+    /// [`Guard::resume`] says that it is HTTP; a tunnel takes it as it is.
     Suspended(usize),
     /// Bytes from this offset on must not pass: the message that begins there is malformed.
     Refused(usize, Violation),
@@ -69,8 +69,6 @@ enum State {
     Chunked(Chunk),
     /// After a head that asks for an upgrade.
     Suspended,
-    /// Bytes are no longer HTTP.
-    Tunnel,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +101,7 @@ enum Framing {
 
 /// One connection's guard.
 #[derive(Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     state: State,
     limits: HeadLimits,
 }
@@ -111,45 +109,28 @@ pub struct Guard {
 impl Guard {
     /// A guard at the start of a connection.
     #[must_use]
-    pub const fn new(limits: HeadLimits) -> Self {
+    pub(crate) const fn new(limits: HeadLimits) -> Self {
         Self {
             state: State::Head,
             limits,
         }
     }
 
-    /// Whether the next byte begins, or continues, a head.
-    #[must_use]
-    pub fn at_head(&self) -> bool {
-        self.state == State::Head
-    }
-
-    /// Whether bytes pass unread because the connection was upgraded.
-    #[must_use]
-    pub fn is_tunnel(&self) -> bool {
-        self.state == State::Tunnel
-    }
-
     /// Whether the guard waits to hear what became of an upgrade.
     #[must_use]
-    pub fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         self.state == State::Suspended
     }
 
     /// The upgrade was not taken: what follows is the next request.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         if self.state == State::Suspended {
             self.state = State::Head;
         }
     }
 
-    /// The upgrade was taken: nothing that follows is HTTP.
-    pub fn tunnel(&mut self) {
-        self.state = State::Tunnel;
-    }
-
     /// Reads `bytes`, the next ones of the connection (with any partial head kept from before in front).
-    pub fn feed(&mut self, bytes: &[u8]) -> Progress {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Progress {
         let mut at = 0;
         // Where the message being read began, if it began in these bytes: a violation later in it takes
         // the whole message back.
@@ -157,7 +138,6 @@ impl Guard {
         while at < bytes.len() {
             let rest = bytes.get(at..).unwrap_or_default();
             match self.state {
-                State::Tunnel => return Progress::Clean,
                 State::Suspended => return Progress::Suspended(at),
                 State::Head => {
                     message = Some(at);
@@ -670,8 +650,11 @@ mod tests {
             guard.feed(format!("{head}xx").as_bytes()),
             Progress::Suspended(head.len())
         );
-        guard.tunnel();
-        assert_eq!(guard.feed(b"\n\0anything"), Progress::Clean);
+        guard.resume();
+        assert_eq!(
+            guard.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Progress::Clean
+        );
         let h2c = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
         assert_eq!(feed(h2c), Progress::Clean);
     }
@@ -700,7 +683,7 @@ mod tests {
                 kept.drain(..clean);
             }
             prop_assert_eq!(passed, stream.len());
-            prop_assert!(guard.at_head());
+            prop_assert_eq!(guard.state, State::Head);
         }
 
         #[test]

@@ -31,7 +31,13 @@ impl H2Body {
     /// The body of `stream`, whose head announced `announced` bytes.
     pub(crate) fn new(stream: RecvStream, announced: Option<u64>) -> Self {
         let done = stream.is_end_stream();
-        Self { stream, announced, owed: 0, data_done: done, done }
+        Self {
+            stream,
+            announced,
+            owed: 0,
+            data_done: done,
+            done,
+        }
     }
 
     pub(crate) fn poll_frame(
@@ -139,7 +145,11 @@ pub(crate) struct UpstreamStream {
 
 impl UpstreamStream {
     pub(crate) fn new(body: H2Body, upload: Option<TaskGuard>, count: StreamCount) -> Self {
-        Self { body, _upload: upload, _count: count }
+        Self {
+            body,
+            _upload: upload,
+            _count: count,
+        }
     }
 
     pub(crate) fn poll_frame(

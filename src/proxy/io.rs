@@ -34,8 +34,15 @@ pub(crate) struct GuardedIo {
 
 impl GuardedIo {
     pub(crate) fn new(stream: Stream, guard: Guard, conn: Rc<Conn>, prefix: Vec<u8>) -> Self {
-        let mut io =
-            Self { stream, guard, conn, kept: prefix, clean: 0, out: Vec::new(), refusal: None };
+        let mut io = Self {
+            stream,
+            guard,
+            conn,
+            kept: prefix,
+            clean: 0,
+            out: Vec::new(),
+            refusal: None,
+        };
         if !io.kept.is_empty() {
             io.judge_kept();
         }
@@ -86,11 +93,13 @@ impl GuardedIo {
             };
             match progress {
                 Progress::Partial(_) => {
-                    self.kept.extend_from_slice(fresh.get(passes..).unwrap_or_default());
+                    self.kept
+                        .extend_from_slice(fresh.get(passes..).unwrap_or_default());
                     self.conn.head_begins();
                 }
                 Progress::Suspended(_) => {
-                    self.kept.extend_from_slice(fresh.get(passes..).unwrap_or_default());
+                    self.kept
+                        .extend_from_slice(fresh.get(passes..).unwrap_or_default());
                 }
                 Progress::Refused(_, violation) => self.refusal = Some(violation),
                 Progress::Broken(violation) => {
@@ -207,7 +216,11 @@ impl AsyncWrite for GuardedIo {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if !this.conn.is_busy() {
-            this.replace_error(bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |buf| buf));
+            this.replace_error(
+                bufs.iter()
+                    .find(|buf| !buf.is_empty())
+                    .map_or(&[], |buf| buf),
+            );
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(this.poll_out(cx))?;
@@ -235,6 +248,13 @@ impl AsyncWrite for GuardedIo {
 }
 
 impl GuardedIo {
+    /// Answers a head that never became whole.
+    pub(crate) async fn say(&mut self, conn: &Rc<Conn>, violation: Violation) {
+        conn.refuse_malformed(violation, &mut self.out);
+        // The sweep closes the connection whether or not the client could be told.
+        let _told = tokio::io::AsyncWriteExt::flush(self).await;
+    }
+
     /// hyper writes although no request is being answered: its own bare response to something it could
     /// not parse. The client gets ours instead.
     fn replace_error(&mut self, response: &[u8]) {
@@ -244,7 +264,8 @@ impl GuardedIo {
             .and_then(|digits| digits.parse().ok());
         if let Some(status) = status {
             let detail = "the request is not well-formed HTTP";
-            self.conn.refuse_malformed(Violation { status, detail }, &mut self.out);
+            self.conn
+                .refuse_malformed(Violation { status, detail }, &mut self.out);
         }
     }
 }

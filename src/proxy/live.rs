@@ -4,10 +4,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::connect::Connector;
 use super::router::Router;
-use super::tls::{self, TlsError};
+use super::tls;
+pub use super::tls::TlsError;
 use crate::config::plan::{Listener, Plan, Route};
 use crate::engine::registry::Directories;
 use crate::engine::upstream::{UpstreamState, Upstreams};
@@ -62,7 +64,11 @@ impl Live {
                 connector: Arc::clone(connector),
             });
         }
-        Ok(Self { router: Router::new(&plan), plan, routes })
+        Ok(Self {
+            router: Router::new(&plan),
+            plan,
+            routes,
+        })
     }
 }
 
@@ -73,6 +79,8 @@ pub struct LiveListener {
     pub listener: Listener,
     /// TLS towards its clients, if any.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Open client connections. Kept over reloads.
+    pub connections: Arc<AtomicU64>,
 }
 
 impl LiveListener {
@@ -80,17 +88,24 @@ impl LiveListener {
     ///
     /// # Errors
     /// When a certificate, key or CA file cannot be used.
-    pub fn build(listener: &Listener) -> Result<Self, TlsError> {
+    pub fn build(listener: &Listener, connections: Arc<AtomicU64>) -> Result<Self, TlsError> {
         let tls = listener
             .tls
             .as_ref()
             .map(|tls| tls::server_config(tls, listener.http1, listener.http2))
             .transpose()?;
-        Ok(Self { listener: listener.clone(), tls })
+        Ok(Self {
+            listener: listener.clone(),
+            tls,
+            connections,
+        })
     }
 
     /// Whether what `ip` says of others is believed.
     pub(crate) fn trusts(&self, ip: IpAddr) -> bool {
-        self.listener.trusted_proxies.iter().any(|net| net.contains(&ip))
+        self.listener
+            .trusted_proxies
+            .iter()
+            .any(|net| net.contains(&ip))
     }
 }

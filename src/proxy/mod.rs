@@ -24,3 +24,19 @@ mod tls;
 mod track;
 mod upgrade;
 pub mod worker;
+
+use crate::config::plan;
+use crate::discovery::health::Tls;
+use crate::engine::upstream::EndpointState;
+
+/// What a health check of `endpoint` needs to speak TLS as the upstream's own traffic does.
+#[must_use]
+pub fn check_tls(upstream: &plan::Upstream, endpoint: &EndpointState) -> Option<Tls> {
+    let tls = upstream.tls.as_ref()?;
+    let config = tls::client_config(tls, upstream.protocol).ok()?;
+    let name = tls.server_name.as_deref();
+    Some(Tls {
+        config,
+        server_name: connect::server_name(name, endpoint.address()).ok()?,
+    })
+}

@@ -35,7 +35,7 @@ pub(crate) struct H1Conn {
     pub(crate) reused: bool,
     connector: Arc<Connector>,
     idle_since: Instant,
-    open: OpenCount,
+    _open: OpenCount,
 }
 
 /// Counts one open connection for as long as it lives.
@@ -162,7 +162,9 @@ impl Pools {
         stream: Stream,
     ) -> hyper::Result<Box<H1Conn>> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let count = self.with(endpoint, |pool| Rc::clone(&pool.open)).unwrap_or_default();
+        let count = self
+            .with(endpoint, |pool| Rc::clone(&pool.open))
+            .unwrap_or_default();
         Ok(Box::new(H1Conn {
             sender,
             connection,
@@ -170,7 +172,7 @@ impl Pools {
             reused: false,
             connector: Arc::clone(connector),
             idle_since: SystemClock.now(),
-            open: OpenCount::new(&count),
+            _open: OpenCount::new(&count),
         }))
     }
 
@@ -181,9 +183,8 @@ impl Pools {
         connector: &Arc<Connector>,
     ) -> Option<H2Conn> {
         self.with(endpoint, |pool| {
-            pool.shared.retain(|conn| {
-                !conn.state.closed.get() && Arc::ptr_eq(&conn.connector, connector)
-            });
+            pool.shared
+                .retain(|conn| !conn.state.closed.get() && Arc::ptr_eq(&conn.connector, connector));
             pool.shared.iter().find(|conn| conn.has_room()).cloned()
         })?
     }
@@ -201,7 +202,9 @@ impl Pools {
             .enable_push(false)
             .handshake(stream)
             .await?;
-        let count = self.with(endpoint, |pool| Rc::clone(&pool.open)).unwrap_or_default();
+        let count = self
+            .with(endpoint, |pool| Rc::clone(&pool.open))
+            .unwrap_or_default();
         let state = Rc::new(H2State {
             streams: Cell::new(0),
             closed: Cell::new(false),
@@ -215,7 +218,11 @@ impl Pools {
             }
             watched.closed.set(true);
         });
-        let conn = H2Conn { sender, state, connector: Arc::clone(connector) };
+        let conn = H2Conn {
+            sender,
+            state,
+            connector: Arc::clone(connector),
+        };
         self.with(endpoint, |pool| pool.shared.push(conn.clone()));
         Ok(conn)
     }
@@ -240,7 +247,10 @@ impl Pools {
     /// Open connections by endpoint index, where there are any.
     pub(crate) fn open(&self) -> Vec<(usize, usize)> {
         let pools = self.0.borrow();
-        let counts = pools.iter().enumerate().map(|(index, pool)| (index, pool.open.get()));
+        let counts = pools
+            .iter()
+            .enumerate()
+            .map(|(index, pool)| (index, pool.open.get()));
         counts.filter(|(_, open)| *open > 0).collect()
     }
 }
@@ -260,7 +270,10 @@ pub(crate) struct Timer {
 
 impl Timer {
     pub(crate) fn new(until: Instant) -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep_until(to_tokio(until))), armed: until }
+        Self {
+            sleep: Box::pin(tokio::time::sleep_until(to_tokio(until))),
+            armed: until,
+        }
     }
 
     /// Ready once `until` has passed.

@@ -51,7 +51,13 @@ impl Refusal {
             | Reason::Overload
             | Reason::Draining => "http_request_denied",
         };
-        Self { status, reason, detail, proxy_status, close: false }
+        Self {
+            status,
+            reason,
+            detail,
+            proxy_status,
+            close: false,
+        }
     }
 
     pub(crate) const fn bad_request(detail: &'static str) -> Self {
@@ -62,23 +68,6 @@ impl Refusal {
     pub(crate) const fn closing(mut self) -> Self {
         self.close = true;
         self
-    }
-}
-
-/// The part of Tidegate that decided on a refusal; the contract's `policy`.
-pub(crate) const fn policy(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Quota => "rate_limit",
-        Reason::FairShare | Reason::QueueFull | Reason::QueueTimeout => "queue",
-        Reason::Deadline => "deadline",
-        Reason::BreakerOpen => "breaker",
-        Reason::NoHealthyEndpoint => "balance",
-        Reason::Quarantined | Reason::Blocked => "isolation",
-        Reason::Overload => "overload",
-        Reason::ConnectFailed | Reason::UpstreamReset | Reason::UpstreamTimeout => "upstream",
-        Reason::BadRequest | Reason::BodyTooLarge | Reason::HeaderTooLarge => "ingress",
-        Reason::NoRoute => "router",
-        Reason::Draining => "drain",
     }
 }
 
@@ -116,14 +105,18 @@ fn problem(status: StatusCode, reason: Reason, detail: &str, request_id: &str) -
         "status": status.as_u16(),
         "detail": detail,
         "request_id": request_id,
-        "policy": policy(reason),
+        "policy": reason.policy(),
         "reason": reason.as_str(),
     });
     value.to_string().into_bytes()
 }
 
 /// Turns `refusal` into the response to `track`'s request. `grpc`: the request was gRPC.
-pub(crate) fn refuse(mut track: Box<Track>, refusal: &Refusal, grpc: bool) -> Response<ResponseBody> {
+pub(crate) fn refuse(
+    mut track: Box<Track>,
+    refusal: &Refusal,
+    grpc: bool,
+) -> Response<ResponseBody> {
     track.exchange.outcome = Outcome::Refused;
     track.exchange.reason = Some(refusal.reason);
     let mut headers = HeaderMap::with_capacity(8);
@@ -138,7 +131,10 @@ pub(crate) fn refuse(mut track: Box<Track>, refusal: &Refusal, grpc: bool) -> Re
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     if matches!(refusal.status.as_u16(), 429 | 503) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(track.conn.worker.retry_after()));
+        headers.insert(
+            RETRY_AFTER,
+            HeaderValue::from(track.conn.worker.retry_after()),
+        );
     }
     let (status, body) = if grpc {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -84,7 +84,11 @@ macro_rules! delegate_io {
 }
 
 delegate_io!(Socket { Tcp, Unix });
-delegate_io!(Stream { Plain, ServerTls, ClientTls });
+delegate_io!(Stream {
+    Plain,
+    ServerTls,
+    ClientTls
+});
 
 /// A stream with bytes already read in front of it.
 #[derive(Debug)]

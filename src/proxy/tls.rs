@@ -24,7 +24,10 @@ pub struct TlsError {
 
 impl TlsError {
     fn new(path: &Path, reason: impl std::fmt::Display) -> Self {
-        Self { path: path.to_owned(), reason: reason.to_string() }
+        Self {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -39,7 +42,10 @@ pub(crate) fn server_config(
     http2: bool,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let certificates = Certificates::load(&tls.certificates)?;
-    let first = tls.certificates.first().map_or(Path::new("tls"), |files| &files.certificate);
+    let first = tls
+        .certificates
+        .first()
+        .map_or(Path::new("tls"), |files| &files.certificate);
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::new(first, error))?;
@@ -111,7 +117,9 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in chain(path)? {
-        store.add(certificate).map_err(|error| TlsError::new(path, error))?;
+        store
+            .add(certificate)
+            .map_err(|error| TlsError::new(path, error))?;
     }
     Ok(store)
 }
@@ -126,7 +134,10 @@ struct Certificates {
 
 impl Certificates {
     fn load(files: &[CertificateFiles]) -> Result<Self, TlsError> {
-        let mut this = Self { names: Vec::new(), keys: Vec::new() };
+        let mut this = Self {
+            names: Vec::new(),
+            keys: Vec::new(),
+        };
         for files in files {
             let chain = chain(&files.certificate)?;
             if let Some(own) = chain.first() {
@@ -134,7 +145,9 @@ impl Certificates {
                     .map_err(|error| TlsError::new(&files.certificate, error))?;
                 let index = this.keys.len();
                 this.names.extend(
-                    certificate.valid_dns_names().map(|name| (name.to_ascii_lowercase(), index)),
+                    certificate
+                        .valid_dns_names()
+                        .map(|name| (name.to_ascii_lowercase(), index)),
                 );
             }
             let signer = provider()
@@ -157,7 +170,9 @@ impl Certificates {
         let exact = self.names.iter().find(|(own, _)| own == name);
         let found = exact.or_else(|| {
             let (_, parent) = name.split_once('.')?;
-            self.names.iter().find(|(own, _)| own.strip_prefix("*.") == Some(parent))
+            self.names
+                .iter()
+                .find(|(own, _)| own.strip_prefix("*.") == Some(parent))
         });
         self.keys.get(found?.1)
     }
@@ -165,7 +180,9 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.find(&name.to_ascii_lowercase()));
+        let named = hello
+            .server_name()
+            .and_then(|name| self.find(&name.to_ascii_lowercase()));
         named.or_else(|| self.keys.first()).cloned()
     }
 }

@@ -127,7 +127,9 @@ impl Track {
         let span = now.since(self.mark);
         let receiving = receiving.min(span);
         self.exchange.phases.add(Phase::Receive, receiving);
-        self.exchange.phases.add(phase, span.saturating_sub(receiving));
+        self.exchange
+            .phases
+            .add(phase, span.saturating_sub(receiving));
         self.mark = now;
     }
 
@@ -158,13 +160,19 @@ impl Drop for Track {
                 .as_ref()
                 .and_then(|id| std::str::from_utf8(id).ok())
                 .unwrap_or_default(),
-            client: self.client.as_deref().unwrap_or_else(|| self.conn.peer.as_str()),
+            client: self
+                .client
+                .as_deref()
+                .unwrap_or_else(|| self.conn.peer.as_str()),
             tier: "standard",
             method: self.method.as_str(),
             route: route.map_or("", |route| &route.route.name),
             path,
             upstream: route.map_or("", |route| route.upstream.name()),
-            endpoint: self.endpoint.as_ref().map_or("", |endpoint| endpoint.name()),
+            endpoint: self
+                .endpoint
+                .as_ref()
+                .map_or("", |endpoint| endpoint.name()),
         };
         self.conn.worker.record(self.exchange, &line);
         self.conn.recorded();

@@ -1,0 +1,151 @@
+//! The command line. Parses, calls the library, turns outcomes into exit codes: 0 ok, 1 failed, 2 usage or
+//! configuration error.
+
+mod check;
+mod demo;
+mod run;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{Source, schema};
+
+/// An adaptive resilience proxy.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy.
+    #[command(after_help = "Example:\n  tidegate run --upstream http://127.0.0.1:3000")]
+    Run(RunArgs),
+    /// Check a configuration and name every mistake in it.
+    #[command(after_help = "Example:\n  tidegate check tidegate.toml --explain")]
+    Check(CheckArgs),
+    /// Print the JSON Schema of the configuration.
+    #[command(after_help = "Example:\n  tidegate schema > tidegate.schema.json")]
+    Schema,
+    /// Show the proxy at work between built-in origins and clients.
+    #[command(after_help = "Example:\n  tidegate demo")]
+    Demo,
+    /// Print completions for a shell.
+    #[command(
+        after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to run.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The configuration file.
+    #[arg(value_name = "CONFIG")]
+    file: Option<PathBuf>,
+    /// The same.
+    #[arg(short, long, value_name = "CONFIG", conflicts_with = "file")]
+    config: Option<PathBuf>,
+    /// An endpoint of the service behind; may be given several times.
+    #[arg(long = "upstream", value_name = "URL")]
+    upstreams: Vec<String>,
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where operators connect.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Sets one value of the configuration.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+impl RunArgs {
+    fn source(self) -> Source {
+        Source {
+            file: self.file.or(self.config),
+            upstreams: self.upstreams,
+            listen: self.listen,
+            admin: self.admin,
+            set: self.set,
+        }
+    }
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The configuration file.
+    #[arg(value_name = "CONFIG", required_unless_present = "config")]
+    file: Option<PathBuf>,
+    /// The same.
+    #[arg(short, long, value_name = "CONFIG", conflicts_with = "file")]
+    config: Option<PathBuf>,
+    /// Print the resolved plan.
+    #[arg(long)]
+    explain: bool,
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args.source()),
+        Command::Check(args) => check::check(args),
+        Command::Schema => {
+            let text = serde_json::to_string_pretty(&schema::schema()).unwrap_or_default();
+            print(&text)
+        }
+        Command::Demo => demo::demo(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+const USAGE: u8 = 2;
+
+/// Writes `text` and a line end; a reader that has gone is no failure.
+fn print(text: &str) -> ExitCode {
+    match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes `text` to where errors go. When that is gone there is nobody to tell.
+fn complain(text: &str) {
+    let _nobody = writeln!(io::stderr().lock(), "{}", text.trim_end());
+}
+
+fn color() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The number of descriptors this process may open, raised as far as permitted.
+fn fd_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() {
+        limit.maximum
+    } else {
+        limit.current
+    };
+    current
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(1 << 20)
+}

@@ -1,0 +1,470 @@
+//! The running process: workers, observer, admin API, checks and discovery; reload, drain and hand-over.
+//!
+//! Everything here runs on the control runtime, apart from the data plane. May depend on every room but
+//! the command line.
+
+mod handover;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::admin;
+use crate::clock::SystemClock;
+use crate::config::plan::{Bind, Plan};
+use crate::config::{Source, diff, explain, watch};
+use crate::discovery::dns::Discovery;
+use crate::discovery::health::Checks;
+use crate::engine::registry::Directories;
+use crate::engine::upstream::Upstreams;
+use crate::observe::collector::Collector;
+use crate::observe::status::Status;
+use crate::proxy::listener::{self, Bound};
+use crate::proxy::live::{Live, LiveListener};
+use crate::proxy::worker::{self, Command, Handle, Shared};
+
+pub use handover::Inherited;
+
+/// How long the observer may take, after the last exchange, to write what it holds.
+const OBSERVER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often a drain looks whether the workers have ended.
+const DRAIN_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Why the process could not start, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A socket, thread or file could not be had.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A certificate, key or CA file cannot be used.
+    #[error("{0}")]
+    Tls(#[from] crate::proxy::live::TlsError),
+}
+
+/// What a running process can be told from outside its signals.
+#[derive(Debug)]
+pub struct Stop(oneshot::Sender<()>);
+
+impl Stop {
+    /// A stop and what it stops.
+    #[must_use]
+    pub fn pair() -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(sender), receiver)
+    }
+
+    /// Drains the process.
+    pub fn now(self) {
+        // A process that has ended by itself needs no stop.
+        let _ended = self.0.send(());
+    }
+}
+
+/// A process at work.
+struct Process {
+    source: Source,
+    fd_limit: usize,
+    plan: Arc<ArcSwap<Plan>>,
+    shared: Arc<Shared>,
+    workers: Vec<Handle>,
+    listeners: HashMap<Arc<str>, Open>,
+    sockets: handover::Sockets,
+    upstreams: Arc<Upstreams>,
+    directories: Arc<Directories>,
+    collector: Collector,
+    status: Arc<Status>,
+    views: Arc<snapshot::Views>,
+    discovery: Discovery,
+    changed: Arc<Notify>,
+    watch: Option<watch::Watch>,
+}
+
+/// An open listener.
+struct Open {
+    bind: Bind,
+    connections: Arc<AtomicU64>,
+}
+
+/// Runs `plan`, which was loaded from `source`, until a signal or `stop` ends it.
+///
+/// # Errors
+/// When it cannot start: an address in use, a certificate that cannot be used. Nothing is left running.
+pub fn run(
+    source: Source,
+    fd_limit: usize,
+    plan: Plan,
+    inherited: Inherited,
+    stop: oneshot::Receiver<()>,
+    ready: impl FnOnce(&str),
+) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (commands, inbox) = mpsc::channel(16);
+        let (changes, changed_files) = mpsc::unbounded_channel();
+        let mut process = Process::start(source, fd_limit, plan, inherited)?;
+        let admin_stop = Arc::new(Notify::new());
+        let admin = process.serve_admin(commands, Arc::clone(&admin_stop))?;
+        process.watch(changes);
+        ready(&admin);
+        process.announce_ready();
+        process.attend(inbox, changed_files, stop).await?;
+        process.drain().await;
+        admin_stop.notify_one();
+        Ok(())
+    })
+}
+
+impl Process {
+    fn start(
+        source: Source,
+        fd_limit: usize,
+        plan: Plan,
+        mut inherited: Inherited,
+    ) -> Result<Self, Error> {
+        let directories = Arc::new(Directories::default());
+        let upstreams = Arc::new(Upstreams::new());
+        let collector = Collector::start(plan.telemetry.access_log.as_ref())?;
+        let plan = Arc::new(plan);
+        upstreams.apply(&plan, &directories, SystemClock.now());
+        let live = Live::build(Arc::clone(&plan), &upstreams, &directories)?;
+        let workers = plan.server.workers;
+        let shared = Arc::new(Shared {
+            live: ArcSwap::from_pointee(live),
+            generation: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            max_connections: plan.server.max_connections.div_ceil(workers),
+            upstream_connections: (0..workers).map(|_| ArcSwap::default()).collect(),
+        });
+        let changed = Arc::new(Notify::new());
+        let discovery = Discovery::new(Arc::clone(&directories), Arc::clone(&changed))
+            .map_err(|error| io::Error::other(format!("cannot read the DNS settings: {error}")))?;
+        let mut process = Self {
+            source,
+            fd_limit,
+            plan: Arc::new(ArcSwap::new(Arc::clone(&plan))),
+            views: Arc::new(snapshot::Views::new(
+                Arc::clone(&shared),
+                Arc::clone(&upstreams),
+            )),
+            shared,
+            workers: Vec::new(),
+            listeners: HashMap::new(),
+            sockets: handover::Sockets::default(),
+            upstreams,
+            directories,
+            collector,
+            status: Arc::new(Status::new(SystemClock)),
+            discovery,
+            changed,
+            watch: None,
+        };
+        let opened = process.open(&plan, &mut inherited)?;
+        process.start_workers(workers)?;
+        process.adopt(opened);
+        process.discovery.reconcile(&process.upstreams);
+        let checks = Checks::new(crate::proxy::check_tls, seed());
+        let upstreams = Arc::clone(&process.upstreams);
+        tokio::spawn(checks.supervise(upstreams, Arc::clone(&process.changed)));
+        process.sockets.admin(inherited);
+        Ok(process)
+    }
+
+    fn start_workers(&mut self, count: usize) -> Result<(), Error> {
+        for index in 0..count {
+            let recorder = self.collector.recorder(seed());
+            let shared = Arc::clone(&self.shared);
+            self.workers
+                .push(worker::start(index, shared, recorder, seed())?);
+        }
+        Ok(())
+    }
+
+    /// Binds and loads what `plan` listens on and is not open yet; touches nothing that runs.
+    fn open(&self, plan: &Plan, inherited: &mut Inherited) -> Result<Vec<Opened>, Error> {
+        let mut opened = Vec::new();
+        for listener in &plan.listeners {
+            let former = self.listeners.get(&listener.name);
+            let connections =
+                former.map_or_else(Arc::default, |open| Arc::clone(&open.connections));
+            let live = Arc::new(LiveListener::build(listener, connections)?);
+            let sockets = match former {
+                Some(open) if open.bind == listener.bind => Vec::new(),
+                _ => match inherited.take(&listener.bind) {
+                    Some(sockets) => sockets,
+                    None => listener::bind(&listener.bind, plan.server.workers)?,
+                },
+            };
+            opened.push(Opened { live, sockets });
+        }
+        Ok(opened)
+    }
+
+    /// Puts what was opened to use.
+    fn adopt(&mut self, opened: Vec<Opened>) {
+        let mut views = Vec::new();
+        for Opened { live, sockets } in opened {
+            let name = Arc::clone(&live.listener.name);
+            if sockets.is_empty() {
+                for worker in &self.workers {
+                    worker.tell(Command::Update(Arc::clone(&live)));
+                }
+            } else {
+                if self.listeners.contains_key(&name) {
+                    self.close(&name);
+                }
+                self.sockets.keep(&live.listener.bind, &sockets);
+                let workers = self.workers.len().max(1);
+                for (index, socket) in sockets.into_iter().enumerate() {
+                    if let Some(worker) = self.workers.get(index % workers) {
+                        worker.tell(Command::Listen(socket, Arc::clone(&live)));
+                    }
+                }
+            }
+            let open = Open {
+                bind: live.listener.bind.clone(),
+                connections: Arc::clone(&live.connections),
+            };
+            views.push((
+                Arc::clone(&name),
+                self.sockets.address(&open.bind),
+                Arc::clone(&open.connections),
+            ));
+            self.listeners.insert(name, open);
+        }
+        self.views.set_listeners(views);
+    }
+
+    fn close(&mut self, name: &Arc<str>) {
+        for worker in &self.workers {
+            worker.tell(Command::Unlisten(Arc::clone(name)));
+        }
+        if let Some(open) = self.listeners.remove(name) {
+            self.sockets.forget(&open.bind);
+        }
+    }
+
+    /// Serves the admin API; its address.
+    fn serve_admin(
+        &mut self,
+        commands: mpsc::Sender<admin::Command>,
+        stop: Arc<Notify>,
+    ) -> Result<String, Error> {
+        let plan = self.plan.load_full();
+        let bound = self.sockets.admin_socket(&plan.admin.bind)?;
+        let address = bound.address();
+        let listener = match bound {
+            Bound::Tcp(socket) => admin::Listener::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Bound::Unix(socket) => {
+                admin::Listener::Unix(tokio::net::UnixListener::from_std(socket)?)
+            }
+        };
+        let views = Arc::clone(&self.views);
+        let router = admin::router(admin::AdminState {
+            plan: Arc::clone(&self.plan),
+            directories: Arc::clone(&self.directories),
+            metrics: Arc::clone(self.collector.metrics()),
+            status: Arc::clone(&self.status),
+            snapshot: Arc::new(move || views.snapshot()),
+            explain: explain::to_json,
+            token: plan.admin.token.clone(),
+            host: None,
+            commands,
+        });
+        tokio::spawn(admin::serve(listener, router, async move {
+            stop.notified().await
+        }));
+        Ok(address)
+    }
+
+    fn watch(&mut self, changes: mpsc::UnboundedSender<()>) {
+        if self.source.file.is_none() {
+            return;
+        }
+        let started = watch::Watch::start(watch::files(&self.plan.load()), move |_change| {
+            // A process that ends hears no more of its files.
+            let _ended = changes.send(());
+        });
+        match started {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => tracing::warn!(%error, "files cannot be watched; reload with SIGHUP"),
+        }
+    }
+
+    fn announce_ready(&self) {
+        let pid = sd_notify::NotifyState::MainPid(std::process::id());
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready, pid]) {
+            tracing::warn!(%error, "the service manager could not be told");
+        }
+        handover::relieve_parent();
+    }
+
+    /// Attends to signals, commands and changed files until it is time to drain.
+    async fn attend(
+        &mut self,
+        mut inbox: mpsc::Receiver<admin::Command>,
+        mut changed_files: mpsc::UnboundedReceiver<()>,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Result<(), Error> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut upgrade = signal(SignalKind::user_defined2())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = &mut stop => return Ok(()),
+                _ = hangup.recv() => {
+                    self.collector.reopen_access_log();
+                    // The outcome is in log, metric and status.
+                    let _told = self.reload();
+                }
+                Some(()) = changed_files.recv() => {
+                    let _told = self.reload();
+                }
+                _ = upgrade.recv() => {
+                    if let Err(error) = self.sockets.hand_over() {
+                        tracing::error!(%error, "the new binary could not be started; this one goes on");
+                    }
+                }
+                Some(command) = inbox.recv() => match command {
+                    admin::Command::Reload { reply, .. } => {
+                        // Whoever asked may have gone.
+                        let _gone = reply.send(self.reload());
+                    }
+                    admin::Command::Drain { .. } => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Loads the configuration again: takes it whole, or keeps the old one.
+    fn reload(&mut self) -> Result<String, String> {
+        let result = self.try_reload();
+        match &result {
+            Ok(hash) => tracing::info!(%hash, "configuration reloaded"),
+            Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error}"),
+        }
+        self.status.reloaded(
+            SystemClock,
+            result.as_ref().map(|_| ()).map_err(Clone::clone),
+        );
+        result
+    }
+
+    fn try_reload(&mut self) -> Result<String, String> {
+        let mut plan = self
+            .source
+            .load(self.fd_limit)
+            .map_err(|error| error.to_string())?;
+        let old = self.plan.load_full();
+        let changes = diff::diff(&old, &plan);
+        for change in &changes {
+            let restart = if change.needs_restart {
+                " (needs a restart)"
+            } else {
+                ""
+            };
+            tracing::info!("configuration: {change}{restart}");
+        }
+        // What only a restart can change stays as it is.
+        plan.server.workers = old.server.workers;
+        plan.server.max_connections = old.server.max_connections;
+        plan.admin = old.admin.clone();
+        let plan = Arc::new(plan);
+        let opened = self
+            .open(&plan, &mut Inherited::default())
+            .map_err(|error| error.to_string())?;
+        self.upstreams
+            .apply(&plan, &self.directories, SystemClock.now());
+        let live = Live::build(Arc::clone(&plan), &self.upstreams, &self.directories);
+        let live = match live {
+            Ok(live) => live,
+            Err(error) => {
+                self.upstreams
+                    .apply(&old, &self.directories, SystemClock.now());
+                return Err(error.to_string());
+            }
+        };
+        self.shared.live.store(Arc::new(live));
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        let gone: Vec<Arc<str>> = self
+            .listeners
+            .keys()
+            .filter(|name| {
+                !plan
+                    .listeners
+                    .iter()
+                    .any(|listener| listener.name == **name)
+            })
+            .cloned()
+            .collect();
+        for name in &gone {
+            self.close(name);
+        }
+        self.adopt(opened);
+        self.collector
+            .set_access_log(plan.telemetry.access_log.as_ref());
+        self.discovery.reconcile(&self.upstreams);
+        self.changed.notify_one();
+        if let Some(watch) = &self.watch {
+            watch.set_files(watch::files(&plan));
+        }
+        let hash = plan.hash.clone();
+        self.plan.store(plan);
+        Ok(hash)
+    }
+
+    /// Stops accepting, lets exchanges finish, and ends the workers.
+    async fn drain(mut self) {
+        self.status.begin_drain();
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+            tracing::warn!(%error, "the service manager could not be told");
+        }
+        let timeout = self.plan.load().server.drain_timeout;
+        tracing::info!(?timeout, "draining");
+        self.shared.draining.store(true, Ordering::Relaxed);
+        let until = SystemClock.now().after(timeout);
+        for worker in &self.workers {
+            worker.tell(Command::Drain);
+        }
+        while !self.workers.iter().all(Handle::is_finished) && SystemClock.now() < until {
+            let look = SystemClock.to_std(SystemClock.now().after(DRAIN_LOOK));
+            tokio::time::sleep_until(tokio::time::Instant::from_std(look)).await;
+        }
+        for worker in &self.workers {
+            worker.tell(Command::Cut);
+        }
+        for worker in self.workers.drain(..) {
+            worker.join();
+        }
+        self.sockets.remove_unix_paths();
+        if !self.collector.stop(OBSERVER_PATIENCE) {
+            tracing::warn!("the access log's target was too slow; its last lines are lost");
+        }
+        tracing::info!("drained");
+    }
+}
+
+/// A listener bound and loaded, not yet in use. Without sockets: those it has stay.
+struct Opened {
+    live: Arc<LiveListener>,
+    sockets: Vec<Bound>,
+}
+
+/// A seed for a worker's randomness, from the system's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge: where randomness is seeded"
+)]
+fn seed() -> u64 {
+    fastrand::u64(..)
+}

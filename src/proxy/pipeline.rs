@@ -1,0 +1,303 @@
+//! The way of one request, step after step.
+//!
+//! ingress → route → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
+//! one place turns that into a response.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
+
+use super::body::{ResponseBody, Source, Upstream};
+use super::conn::{Conn, Interim};
+use super::forward::{self, Answer, Outbound};
+use super::live::LiveRoute;
+use super::respond::{self, Refusal};
+use super::track::Track;
+use super::{ingress, path, upgrade};
+use crate::clock::Instant;
+use crate::config::plan::{Balance, HashOn, Protocol};
+use crate::model::{MethodLabel, Reason};
+
+/// Answers one request.
+pub(crate) async fn answer(
+    conn: Rc<Conn>,
+    head: http::request::Parts,
+    source: Source,
+    interim: Arc<Interim>,
+) -> Response<ResponseBody> {
+    let now = conn.worker.now();
+    let begun = conn.request_begins(now);
+    let mut track = Track::begin(&conn, begun, now);
+    track.method = head.method.clone();
+    track.uri = head.uri.clone();
+    track.exchange.method = MethodLabel::from_token(head.method.as_str());
+    let grpc = ingress::is_grpc(&head.headers);
+    let asked = if conn.http2 {
+        None
+    } else {
+        ingress::upgrade(&head.headers)
+    };
+    let mut response = match handle(&mut track, begun, head, source, interim, asked.clone()).await {
+        Ok(Answered { answer, route }) => pass(track, &route, answer, asked),
+        Err(refusal) => {
+            if asked.is_some() {
+                conn.resume();
+            }
+            respond::refuse(track, &refusal, grpc)
+        }
+    };
+    if !conn.http2
+        && conn.worker.is_draining()
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        response
+            .headers_mut()
+            .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+struct Answered {
+    answer: Answer,
+    route: RouteRef,
+}
+
+/// A route of the plan the request began under.
+struct RouteRef {
+    live: Rc<Arc<super::live::Live>>,
+    index: usize,
+}
+
+impl RouteRef {
+    fn get(&self) -> Option<&LiveRoute> {
+        self.live.routes.get(self.index)
+    }
+}
+
+async fn handle(
+    track: &mut Track,
+    begun: Instant,
+    mut head: http::request::Parts,
+    source: Source,
+    interim: Arc<Interim>,
+    asked: Option<HeaderValue>,
+) -> Result<Answered, Refusal> {
+    // 1 ingress
+    if head.method == Method::CONNECT {
+        return Err(Refusal::bad_request(
+            "CONNECT is for forward proxies; this is a reverse proxy",
+        ));
+    }
+    let host = ingress::host(&head)?;
+    let limit = track.conn.listener.listener.max_body_bytes;
+    if limit
+        .zip(source.announced())
+        .is_some_and(|(limit, length)| length > limit)
+    {
+        return Err(forward::body_too_large());
+    }
+    let target = target(&head.uri)?;
+    let deadline = ingress::deadline(&mut head.headers, begun, track.conn.worker.now());
+    ingress::prepare(track, &mut head, &host);
+
+    // 3 route
+    let live = Rc::clone(track.live());
+    let index = live
+        .router
+        .find(&host, target.path(), &head.method, &head.headers)
+        .ok_or(Refusal::new(
+            StatusCode::NOT_FOUND,
+            Reason::NoRoute,
+            "no route matches this request",
+        ))?;
+    let reference = RouteRef { live, index };
+    let Some(route) = reference.get() else {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            Reason::NoRoute,
+            "no route matches this request",
+        ));
+    };
+    track.set_route(index, route);
+    let target = match &route.route.rewrite {
+        Some(rule) => path::rewrite(&target, rule),
+        None => target,
+    };
+    ingress::edit(&mut head.headers, &route.route.request_headers);
+    address(&mut head, target, &host, route)?;
+    if let Some(protocol) = asked {
+        head.headers.insert(
+            http::header::CONNECTION,
+            HeaderValue::from_static("upgrade"),
+        );
+        head.headers.insert(http::header::UPGRADE, protocol);
+    }
+
+    // 8 balance, 9 forward
+    let hash = hash(track, route, &head);
+    let outbound = Outbound {
+        head,
+        source,
+        hash,
+        deadline,
+        interim,
+    };
+    let answer = forward::forward(track, route, outbound).await?;
+    Ok(Answered {
+        answer,
+        route: reference,
+    })
+}
+
+/// The request's target in origin form, dot segments removed.
+fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
+    let given = match uri.path_and_query() {
+        Some(target) if target.path().starts_with('/') => target.clone(),
+        Some(target) if target.as_str() == "*" => {
+            return Err(Refusal::bad_request("`*` asks about the proxy itself"));
+        }
+        _ => PathAndQuery::from_static("/"),
+    };
+    let normal = match path::normalise(given.path()) {
+        Ok(std::borrow::Cow::Borrowed(_)) => None,
+        Ok(std::borrow::Cow::Owned(normal)) => Some(normal),
+        Err(_bad) => return Err(Refusal::bad_request("the request's path is malformed")),
+    };
+    Ok(match normal {
+        Some(normal) => path::with_path(&given, &normal)
+            .ok_or(Refusal::bad_request("the request's path is malformed"))?,
+        None => given,
+    })
+}
+
+/// Points the request at the upstream.
+fn address(
+    head: &mut http::request::Parts,
+    target: PathAndQuery,
+    host: &str,
+    route: &LiveRoute,
+) -> Result<(), Refusal> {
+    let malformed = Refusal::bad_request("the request's target is malformed");
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(target);
+    match route.connector.protocol {
+        Protocol::Http1 => {
+            head.version = Version::HTTP_11;
+            if !head.headers.contains_key(http::header::HOST) {
+                let host = HeaderValue::from_str(host).map_err(|_invalid| malformed)?;
+                head.headers.insert(http::header::HOST, host);
+            }
+        }
+        Protocol::Http2 => {
+            head.version = Version::HTTP_2;
+            // The field may have been edited by the route; without one, what the client asked for.
+            let edited = head.headers.remove(http::header::HOST);
+            let name = edited
+                .as_ref()
+                .and_then(|host| host.to_str().ok())
+                .unwrap_or(host);
+            uri.authority =
+                Some(http::uri::Authority::try_from(name).map_err(|_invalid| malformed)?);
+            uri.scheme = Some(if route.connector.is_tls() {
+                http::uri::Scheme::HTTPS
+            } else {
+                http::uri::Scheme::HTTP
+            });
+        }
+    }
+    head.uri = Uri::from_parts(uri).map_err(|_invalid| malformed)?;
+    Ok(())
+}
+
+/// The key of a consistent hash, for an upstream balanced by one.
+fn hash(track: &Track, route: &LiveRoute, head: &http::request::Parts) -> Option<u64> {
+    let config = route.upstream.config();
+    let Balance::Hash(on) = &config.balance else {
+        return None;
+    };
+    let mut hasher = DefaultHasher::new();
+    match on {
+        HashOn::Client => {
+            track
+                .client
+                .as_deref()
+                .unwrap_or_else(|| track.conn.peer.as_str())
+                .hash(&mut hasher);
+        }
+        HashOn::Path => head.uri.path().hash(&mut hasher),
+        HashOn::Header(name) => {
+            head.headers
+                .get(name)
+                .map(HeaderValue::as_bytes)
+                .hash(&mut hasher);
+        }
+    }
+    Some(hasher.finish())
+}
+
+/// 10 return: passes the upstream's response on.
+fn pass(
+    mut track: Box<Track>,
+    route: &RouteRef,
+    answer: Answer,
+    asked: Option<HeaderValue>,
+) -> Response<ResponseBody> {
+    let Answer {
+        mut head,
+        upstream,
+        lease,
+        timer,
+        upload,
+        now,
+    } = answer;
+    track.exchange.status = head.status.as_u16();
+    let protocol = head.headers.get(http::header::UPGRADE).cloned();
+    ingress::answer(&mut head.headers, track.request_id());
+    let idle = route
+        .get()
+        .map_or(DEFAULT_IDLE, |route| route.route.idle_timeout);
+    if let Some(route) = route.get() {
+        ingress::edit(&mut head.headers, &route.route.response_headers);
+    }
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(_), Upstream::H1(conn, _)) = (&asked, upstream) else {
+            track.conn.resume();
+            let refusal = Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                Reason::UpstreamReset,
+                "the upstream changed protocols unasked",
+            );
+            return respond::refuse(track, &refusal, false);
+        };
+        let headers = &mut head.headers;
+        headers.insert(
+            http::header::CONNECTION,
+            HeaderValue::from_static("upgrade"),
+        );
+        if let Some(protocol) = protocol {
+            headers.insert(http::header::UPGRADE, protocol);
+        }
+        let client = Rc::clone(&track.conn);
+        client.set_tunnel(Box::new(upgrade::Tunnel {
+            upstream: conn,
+            lease,
+            track,
+            idle,
+        }));
+        return Response::from_parts(head, ResponseBody::none());
+    }
+    if asked.is_some() {
+        track.conn.resume();
+    }
+    let body = ResponseBody::passed(upstream, lease, timer, idle, upload, track, now);
+    Response::from_parts(head, body)
+}
+
+/// What a stream without a route would be bounded by.
+const DEFAULT_IDLE: Duration = Duration::from_secs(300);

@@ -1,0 +1,420 @@
+//! A data worker: one thread, one runtime, its own listening sockets, pools and record buffers.
+//!
+//! What it shares with the rest of the process is read through an atomic swap or told by commands.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use slab::Slab;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use super::conn::{Activity, Conn, Order};
+use super::listener::Bound;
+use super::live::{Live, LiveListener};
+use super::pool::{Pools, Timer};
+use super::serve;
+use super::stream::Socket;
+use crate::clock::{Instant, SystemClock};
+use crate::observe::exchange::{Exchange, Line};
+use crate::observe::recorder::Recorder;
+
+/// How often records are handed to the observer.
+const FLUSH_EVERY: Duration = Duration::from_millis(100);
+/// Flushes between two sweeps of connections and pools.
+const FLUSHES_PER_SWEEP: u32 = 5;
+/// How long a connection must have been idle before a drain closes it: closing one that its client is
+/// about to use again would lose that request.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// The pause after the process ran out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Timers kept for later exchanges.
+const SPARE_TIMERS: usize = 1_024;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The plan in force.
+    pub live: ArcSwap<Live>,
+    /// Grows with every plan, so that workers notice without touching the plan itself.
+    pub generation: AtomicU64,
+    /// Whether the process drains.
+    pub draining: AtomicBool,
+    /// Connections one worker may have open.
+    pub max_connections: usize,
+    /// Open upstream connections by endpoint index, by worker; written by each worker's sweep.
+    pub upstream_connections: Vec<ArcSwap<Vec<(usize, usize)>>>,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept on this socket.
+    Listen(Bound, Arc<LiveListener>),
+    /// New connections of this listener follow new settings.
+    Update(Arc<LiveListener>),
+    /// Stop accepting for this listener, and drain its connections.
+    Unlisten(Arc<str>),
+    /// Stop accepting, finish what is in flight, and end.
+    Drain,
+    /// End at once: the drain took too long.
+    Cut,
+}
+
+/// A worker's handle.
+#[derive(Debug)]
+pub struct Handle {
+    commands: UnboundedSender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Tells the worker. A worker that has ended hears nothing.
+    pub fn tell(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::debug!("a worker that has ended was told something");
+        }
+    }
+
+    /// Whether the worker has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the worker's end.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+/// Starts worker `index`.
+///
+/// # Errors
+/// When the thread or its runtime cannot be made.
+pub fn start(
+    index: usize,
+    shared: Arc<Shared>,
+    recorder: Recorder,
+    seed: u64,
+) -> io::Result<Handle> {
+    let (commands, inbox) = unbounded_channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let worker = Rc::new(Worker::new(index, shared, recorder, seed));
+                    runtime.block_on(worker.run(inbox));
+                }
+                Err(error) => tracing::error!(%error, "a worker has no runtime"),
+            }
+        })?;
+    Ok(Handle { commands, thread })
+}
+
+/// One worker's state. Lives and dies on its thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    index: usize,
+    shared: Arc<Shared>,
+    live: RefCell<Rc<Arc<Live>>>,
+    generation: Cell<u64>,
+    pools: Pools,
+    recorder: RefCell<Recorder>,
+    rng: RefCell<fastrand::Rng>,
+    timers: RefCell<Vec<Timer>>,
+    connections: RefCell<Slab<Rc<Conn>>>,
+    listeners: RefCell<HashMap<Arc<str>, Listening>>,
+    draining: Cell<bool>,
+    cutting: Cell<bool>,
+    /// The wall clock at the last flush, and the monotonic time it was read at.
+    wall: Cell<(u64, Instant)>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    current: Arc<LiveListener>,
+    accepting: AbortHandle,
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>, recorder: Recorder, seed: u64) -> Self {
+        let live = RefCell::new(Rc::new(shared.live.load_full()));
+        Self {
+            index,
+            generation: Cell::new(shared.generation.load(Ordering::Acquire)),
+            shared,
+            live,
+            pools: Pools::default(),
+            recorder: RefCell::new(recorder),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            timers: RefCell::default(),
+            connections: RefCell::default(),
+            listeners: RefCell::default(),
+            draining: Cell::new(false),
+            cutting: Cell::new(false),
+            wall: Cell::new((SystemClock.unix_micros(), SystemClock.now())),
+        }
+    }
+
+    async fn run(self: Rc<Self>, mut inbox: UnboundedReceiver<Command>) {
+        let mut ticks = tokio::time::interval(FLUSH_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = 0_u32;
+        loop {
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return,
+                },
+                _ = ticks.tick() => {
+                    tick = tick.wrapping_add(1);
+                    self.recorder.borrow_mut().flush();
+                    self.wall.set((SystemClock.unix_micros(), SystemClock.now()));
+                    if tick % FLUSHES_PER_SWEEP == 0 {
+                        self.sweep();
+                    }
+                }
+            }
+            if self.cutting.get() || (self.draining.get() && self.connections.borrow().is_empty()) {
+                break;
+            }
+        }
+        self.connections.borrow_mut().clear();
+        self.recorder.borrow_mut().flush();
+    }
+
+    fn obey(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Listen(bound, listener) => {
+                if let Err(error) = self.listen(bound, listener) {
+                    tracing::error!(%error, "a listening socket cannot be used");
+                }
+            }
+            Command::Update(listener) => {
+                if let Some(listening) =
+                    self.listeners.borrow_mut().get_mut(&listener.listener.name)
+                {
+                    listening.current = listener;
+                }
+            }
+            Command::Unlisten(name) => {
+                if let Some(listening) = self.listeners.borrow_mut().remove(&name) {
+                    listening.accepting.abort();
+                }
+                for (_, conn) in self.connections.borrow().iter() {
+                    if conn.listener.listener.name == name {
+                        conn.give_order(Order::Drain);
+                    }
+                }
+            }
+            Command::Drain => {
+                self.draining.set(true);
+                for (_, listening) in self.listeners.borrow_mut().drain() {
+                    listening.accepting.abort();
+                }
+                for (_, conn) in self.connections.borrow().iter() {
+                    if conn.http2 {
+                        conn.give_order(Order::Drain);
+                    }
+                }
+            }
+            Command::Cut => self.cutting.set(true),
+        }
+    }
+
+    fn listen(self: &Rc<Self>, bound: Bound, listener: Arc<LiveListener>) -> io::Result<()> {
+        let name = Arc::clone(&listener.listener.name);
+        let worker = Rc::clone(self);
+        let accepting = match bound {
+            Bound::Tcp(socket) => {
+                let socket = TcpListener::from_std(socket)?;
+                let name = Arc::clone(&name);
+                tokio::task::spawn_local(async move {
+                    loop {
+                        worker.wait_for_room().await;
+                        match socket.accept().await {
+                            Ok((stream, peer)) => {
+                                worker.accepted(&name, Socket::Tcp(stream), Some(peer))
+                            }
+                            Err(error) => worker.not_accepted(&error).await,
+                        }
+                    }
+                })
+            }
+            Bound::Unix(socket) => {
+                let socket = UnixListener::from_std(socket)?;
+                let name = Arc::clone(&name);
+                tokio::task::spawn_local(async move {
+                    loop {
+                        worker.wait_for_room().await;
+                        match socket.accept().await {
+                            Ok((stream, _)) => worker.accepted(&name, Socket::Unix(stream), None),
+                            Err(error) => worker.not_accepted(&error).await,
+                        }
+                    }
+                })
+            }
+        };
+        let listening = Listening {
+            current: listener,
+            accepting: accepting.abort_handle(),
+        };
+        self.listeners.borrow_mut().insert(name, listening);
+        Ok(())
+    }
+
+    fn accepted(self: &Rc<Self>, name: &str, socket: Socket, peer: Option<std::net::SocketAddr>) {
+        let current = self
+            .listeners
+            .borrow()
+            .get(name)
+            .map(|listening| Arc::clone(&listening.current));
+        if let Some(listener) = current {
+            tokio::task::spawn_local(serve::serve(Rc::clone(self), listener, socket, peer));
+        }
+    }
+
+    async fn not_accepted(&self, error: &io::Error) {
+        tracing::warn!(%error, "a client could not be accepted");
+        pause(ACCEPT_PAUSE).await;
+    }
+
+    /// Leaves clients in the kernel's backlog while there are too many.
+    async fn wait_for_room(&self) {
+        while self.connections.borrow().len() >= self.shared.max_connections {
+            pause(ACCEPT_PAUSE).await;
+        }
+    }
+
+    fn sweep(&self) {
+        let now = self.now();
+        let draining = self.draining.get();
+        for (_, conn) in self.connections.borrow().iter() {
+            let (activity, since) = conn.activity();
+            let idle = activity == Activity::Idle && now.since(since) >= DRAIN_IDLE;
+            if draining && idle {
+                conn.give_order(Order::Close);
+            } else if let Some(order) = serve::overdue(conn, now) {
+                conn.give_order(order);
+            }
+        }
+        self.pools.sweep(now);
+        if let Some(slot) = self.shared.upstream_connections.get(self.index) {
+            slot.store(Arc::new(self.pools.open()));
+        }
+    }
+
+    /// Registers `conn` until the guard is dropped.
+    pub(crate) fn register(self: &Rc<Self>, conn: &Rc<Conn>) -> Registered {
+        let key = self.connections.borrow_mut().insert(Rc::clone(conn));
+        let count = Arc::clone(&conn.listener.connections);
+        count.fetch_add(1, Ordering::Relaxed);
+        Registered {
+            worker: Rc::clone(self),
+            key,
+            count,
+        }
+    }
+
+    /// The plan in force.
+    pub(crate) fn live(&self) -> Rc<Arc<Live>> {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if generation != self.generation.get() {
+            self.generation.set(generation);
+            *self.live.borrow_mut() = Rc::new(self.shared.live.load_full());
+        }
+        Rc::clone(&self.live.borrow())
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        SystemClock.now()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get() || self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether the drain is over and what is left is cut off.
+    pub(crate) fn is_cutting(&self) -> bool {
+        self.cutting.get()
+    }
+
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    pub(crate) fn rng(&self) -> RefMut<'_, fastrand::Rng> {
+        self.rng.borrow_mut()
+    }
+
+    pub(crate) fn take_timer(&self) -> Option<Timer> {
+        self.timers.borrow_mut().pop()
+    }
+
+    pub(crate) fn give_timer(&self, timer: Timer) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.len() < SPARE_TIMERS {
+            timers.push(timer);
+        }
+    }
+
+    /// `Retry-After`, in seconds, spread so that clients do not come back together.
+    pub(crate) fn retry_after(&self) -> u64 {
+        self.rng.borrow_mut().u64(1..=3)
+    }
+
+    /// When a request whose first byte came at `begun` started on the wall clock, and a fresh id for it:
+    /// a UUID of version 7 (RFC 9562 section 5.7).
+    pub(crate) fn request_id(&self, begun: Instant, now: Instant) -> (u64, [u8; 36]) {
+        let (wall, read_at) = self.wall.get();
+        let micros =
+            |at: Instant| wall + u64::try_from(at.since(read_at).as_micros()).unwrap_or_default();
+        let mut random = [0_u8; 10];
+        self.rng.borrow_mut().fill(&mut random);
+        let id =
+            uuid::Builder::from_unix_timestamp_millis(micros(now) / 1_000, &random).into_uuid();
+        let mut text = [0_u8; 36];
+        id.hyphenated().encode_lower(&mut text);
+        (micros(begun), text)
+    }
+
+    pub(crate) fn record(&self, exchange: Exchange, line: &Line<'_>) {
+        self.recorder.borrow_mut().record(exchange, line);
+    }
+}
+
+async fn pause(length: Duration) {
+    let until = SystemClock.to_std(SystemClock.now().after(length));
+    tokio::time::sleep_until(tokio::time::Instant::from_std(until)).await;
+}
+
+/// A connection's place in its worker's list.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    worker: Rc<Worker>,
+    key: usize,
+    count: Arc<AtomicU64>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // A cut has emptied the list already.
+        let _left = self.worker.connections.borrow_mut().try_remove(self.key);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
