@@ -68,12 +68,11 @@ fn name(bind: &Bind) -> String {
 pub(super) fn relieve_parent() {
     let parent = std::env::var(PARENT).ok().and_then(|pid| pid.parse().ok());
     let real = rustix::process::getppid();
-    if let (Some(pid), Some(real)) = (parent.and_then(rustix::process::Pid::from_raw), real) {
-        if pid == real {
-            if let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM) {
-                tracing::warn!(%error, "the former process could not be told to drain");
-            }
-        }
+    if let (Some(pid), Some(real)) = (parent.and_then(rustix::process::Pid::from_raw), real)
+        && pid == real
+        && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+    {
+        tracing::warn!(%error, "the former process could not be told to drain");
     }
 }
 
@@ -164,10 +163,10 @@ impl Sockets {
             return;
         }
         for bind in self.open.keys() {
-            if let Bind::Unix(path) = bind {
-                if let Err(error) = std::fs::remove_file(path) {
-                    tracing::debug!(%error, path = %path.display(), "a socket's path stays");
-                }
+            if let Bind::Unix(path) = bind
+                && let Err(error) = std::fs::remove_file(path)
+            {
+                tracing::debug!(%error, path = %path.display(), "a socket's path stays");
             }
         }
     }

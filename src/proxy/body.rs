@@ -159,7 +159,7 @@ impl Body for RequestBody {
             Source::Empty => return Poll::Ready(None),
             Source::H1(body) => Pin::new(body)
                 .poll_frame(cx)
-                .map(|frame| frame.map(|r| r.map_err(|_| BodyError::Broken))),
+                .map(|frame| frame.map(|r| r.map_err(|_broken| BodyError::Broken))),
             Source::H2(body) => Pin::new(body).poll_frame(cx),
         };
         let Some(upload) = &this.upload else {
@@ -351,7 +351,7 @@ impl Passed {
                 if frame.is_pending() && conn.is_finished() {
                     return Poll::Ready(Some(Err(BodyError::Broken)));
                 }
-                frame.map(|frame| frame.map(|r| r.map_err(|_| BodyError::Broken)))
+                frame.map(|frame| frame.map(|r| r.map_err(|_broken| BodyError::Broken)))
             }
             Upstream::H2(stream) => stream.poll_frame(cx),
         }

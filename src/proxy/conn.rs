@@ -88,6 +88,10 @@ pub(crate) struct Conn {
     order: Cell<Option<Order>>,
     waker: RefCell<Option<Waker>>,
     /// Responses handed to hyper whole, whose last byte is not in the kernel yet.
+    #[expect(
+        clippy::vec_box,
+        reason = "tracks travel boxed; unboxing here would copy them"
+    )]
     leaving: RefCell<Vec<Box<Track>>>,
     broken_upload: Cell<Option<Violation>>,
     resume: Cell<bool>,

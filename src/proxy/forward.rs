@@ -56,7 +56,7 @@ pub(crate) struct Answer {
 /// Why a request sent got no response.
 enum Failure {
     /// The connection was closed before a byte was answered; the request, if it was never written.
-    Closed(Option<Request<RequestBody>>),
+    Closed(Option<Box<Request<RequestBody>>>),
     TimedOut,
     Broken,
 }
@@ -333,13 +333,13 @@ async fn connect_h1(
 ) -> Result<(Lease, Box<H1Conn>), Refusal> {
     // The usual case without its own future: a pooled connection to the first choice.
     let worker = Rc::clone(&sending.worker);
-    if let Ok(lease) = pick(track, route, hash, &worker, &[]) {
-        if let Some(conn) = worker.pools().take(lease.endpoint().id(), &route.connector) {
-            let now = worker.now();
-            track.phase(Phase::Decide, now);
-            sending.begun = now;
-            return Ok((lease, conn));
-        }
+    if let Ok(lease) = pick(track, route, hash, &worker, &[])
+        && let Some(conn) = worker.pools().take(lease.endpoint().id(), &route.connector)
+    {
+        let now = worker.now();
+        track.phase(Phase::Decide, now);
+        sending.begun = now;
+        return Ok((lease, conn));
     }
     Box::pin(async move {
         connect_any!(track, route, hash, sending, lease => fresh_h1(route, &lease, sending))
@@ -430,7 +430,7 @@ async fn send_h1(
         Err(Failure::Closed(unsent)) if reused => unsent,
         other => return other,
     };
-    let Some(request) = unsent.or_else(|| copy.map(rebuild)) else {
+    let Some(request) = unsent.map(|request| *request).or_else(|| copy.map(rebuild)) else {
         return Err(Failure::Closed(None));
     };
     let fresh = Box::pin(fresh_h1(route, lease, sending)).await;
@@ -497,7 +497,7 @@ fn failure(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -
     let error = error.into_error();
     if unsent.is_some() || error.is_incomplete_message() || error.is_canceled() || error.is_closed()
     {
-        return Failure::Closed(unsent);
+        return Failure::Closed(unsent.map(Box::new));
     }
     // A reset connection is an I/O error to hyper; nothing was answered on it either.
     let reset = std::error::Error::source(&error)

@@ -379,14 +379,13 @@ fn field_line(line: &[u8], http11: bool, fields: &mut Fields) -> Result<(), Viol
                 .split(|&byte| byte == b',')
                 .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
         }
-        14 if name.eq_ignore_ascii_case(b"content-length") => {
-            if fields
+        14 if name.eq_ignore_ascii_case(b"content-length")
+            && fields
                 .content_length
                 .replace(content_length(value)?)
-                .is_some()
-            {
-                return Err(bad("Content-Length is given twice"));
-            }
+                .is_some() =>
+        {
+            return Err(bad("Content-Length is given twice"));
         }
         17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
             if !http11 {

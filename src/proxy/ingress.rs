@@ -129,11 +129,40 @@ pub(crate) fn host(head: &Parts) -> Result<String, Refusal> {
     }
 }
 
+/// Whether `text` is a host with or without a port (RFC 9110 section 7.2). Stricter than the grammar of
+/// registered names: what no resolver would take is not let through to origins that might.
 fn is_authority(text: &str) -> bool {
-    text.is_empty()
-        || (!text.contains('@')
-            && text.bytes().all(|byte| byte.is_ascii_graphic())
-            && http::uri::Authority::try_from(text).is_ok())
+    let (host, port) = match text.rfind(']') {
+        Some(end) => {
+            let (host, rest) = text.split_at(end + 1);
+            match (rest, rest.strip_prefix(':')) {
+                ("", _) => (host, None),
+                (_, Some(port)) => (host, Some(port)),
+                (_, None) => return false,
+            }
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port_fits = port.is_none_or(|port| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
+    });
+    let literal = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host_fits = match literal {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        }
+    };
+    port_fits && host_fits
 }
 
 /// Settles the request's own headers before it goes upstream; `host` is what it was asked for.
@@ -207,7 +236,7 @@ fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
         .iter()
         .rev()
         .find(|hop| !listener.trusts(**hop))
-        .or(hops.first());
+        .or_else(|| hops.first());
     track.client = client.map(|client| client.to_string().into());
 }
 
@@ -328,6 +357,26 @@ mod tests {
         assert_eq!(grpc_timeout("1H"), Some(Duration::from_secs(3_600)));
         for bad in ["", "m", "123456789m", "1x", "-1m", "é"] {
             assert_eq!(grpc_timeout(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_ports() {
+        for good in [
+            "a",
+            "a.b:80",
+            "a_b",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:80",
+            "a:",
+        ] {
+            assert!(is_authority(good), "{good:?}");
+        }
+        for bad in [
+            "", ":80", "a:99999", "a:x", "a:-1", "[a]", "[::1]x", "a,b", "a@b", "a/b", "a b",
+        ] {
+            assert!(!is_authority(bad), "{bad:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Listening sockets: one per worker on each TCP address (SO_REUSEPORT), one shared by all on a unix path.
+//! Listening sockets: one per worker on each TCP address (`SO_REUSEPORT`), one shared by all on a unix path.
 
 use std::io;
 use std::net::SocketAddr;

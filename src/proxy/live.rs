@@ -26,6 +26,18 @@ pub struct Live {
     pub(crate) routes: Vec<LiveRoute>,
 }
 
+/// The plan a worker's requests run under: shared among them without touching the count all workers share.
+#[derive(Debug)]
+pub(crate) struct View(pub(crate) Arc<Live>);
+
+impl std::ops::Deref for View {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.0
+    }
+}
+
 /// A route and what it leads to.
 #[derive(Debug)]
 pub(crate) struct LiveRoute {

@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 use super::body::{ResponseBody, Source, Upstream};
 use super::conn::{Conn, Interim};
 use super::forward::{self, Answer, Outbound};
-use super::live::LiveRoute;
+use super::live::{LiveRoute, View};
 use super::respond::{self, Refusal};
 use super::track::Track;
 use super::{ingress, path, upgrade};
@@ -68,7 +68,7 @@ struct Answered {
 
 /// A route of the plan the request began under.
 struct RouteRef {
-    live: Rc<Arc<super::live::Live>>,
+    live: Rc<View>,
     index: usize,
 }
 
@@ -155,12 +155,15 @@ async fn handle(
 
 /// The request's target in origin form, dot segments removed.
 fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
+    if uri.authority().is_some() && uri.scheme().is_none() {
+        return Err(Refusal::bad_request(
+            "the request's target is neither a path nor a URL",
+        ));
+    }
     let given = match uri.path_and_query() {
         Some(target) if target.path().starts_with('/') => target.clone(),
-        Some(target) if target.as_str() == "*" => {
-            return Err(Refusal::bad_request("`*` asks about the proxy itself"));
-        }
-        _ => PathAndQuery::from_static("/"),
+        Some(_) => return Err(Refusal::bad_request("the request's target is not a path")),
+        None => PathAndQuery::from_static("/"),
     };
     let normal = match path::normalise(given.path()) {
         Ok(std::borrow::Cow::Borrowed(_)) => None,

@@ -108,6 +108,10 @@ impl H2Conn {
 /// The connections of one worker to one endpoint.
 #[derive(Debug, Default)]
 struct Pool {
+    #[expect(
+        clippy::vec_box,
+        reason = "connections travel boxed; unboxing here would copy them"
+    )]
     idle: Vec<Box<H1Conn>>,
     shared: Vec<H2Conn>,
     open: Rc<Cell<usize>>,

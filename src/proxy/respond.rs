@@ -157,7 +157,7 @@ pub(crate) fn refuse(
     response
 }
 
-/// gRPC status codes: UNAVAILABLE for what was shed, RESOURCE_EXHAUSTED for a quota, `DEADLINE_EXCEEDED`.
+/// gRPC status codes: UNAVAILABLE for what was shed, `RESOURCE_EXHAUSTED` for a quota, `DEADLINE_EXCEEDED`.
 const fn grpc_status(refusal: &Refusal) -> u16 {
     match refusal.reason {
         Reason::Quota | Reason::Quarantined | Reason::Blocked => 8,

@@ -369,10 +369,10 @@ async fn stream_h2(
     let (mut head, body): (_, ResponseBody) = response.into_parts();
     head.version = http::Version::HTTP_2;
     let end = no_body || http_body::Body::is_end_stream(&body);
-    if let Ok(stream) = respond.send_response(Response::from_parts(head, ()), end) {
-        if !end {
-            send_body(pin!(body), stream).await;
-        }
+    if let Ok(stream) = respond.send_response(Response::from_parts(head, ()), end)
+        && !end
+    {
+        send_body(pin!(body), stream).await;
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn server_config(
     let first = tls
         .certificates
         .first()
-        .map_or(Path::new("tls"), |files| &files.certificate);
+        .map_or_else(|| Path::new("tls"), |files| &files.certificate);
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::new(first, error))?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{Method, Uri};
 
 use super::conn::Conn;
-use super::live::{Live, LiveRoute};
+use super::live::{LiveRoute, View};
 use crate::clock::Instant;
 use crate::engine::upstream::EndpointState;
 use crate::model::{MethodLabel, Outcome, Phase, Phases};
@@ -32,7 +32,7 @@ pub(crate) struct Track {
     pub(crate) client: Option<Box<str>>,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
-    live: Rc<Arc<Live>>,
+    live: Rc<View>,
     route: Option<usize>,
     endpoint: Option<Arc<EndpointState>>,
 }
@@ -94,7 +94,7 @@ impl Track {
     }
 
     /// The plan this request runs under, from its beginning to its end.
-    pub(crate) fn live(&self) -> &Rc<Arc<Live>> {
+    pub(crate) fn live(&self) -> &Rc<View> {
         &self.live
     }
 

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 
 use super::conn::{Activity, Conn, Order};
 use super::listener::Bound;
-use super::live::{Live, LiveListener};
+use super::live::{Live, LiveListener, View};
 use super::pool::{Pools, Timer};
 use super::serve;
 use super::stream::Socket;
@@ -131,7 +131,7 @@ pub fn start(
 pub(crate) struct Worker {
     index: usize,
     shared: Arc<Shared>,
-    live: RefCell<Rc<Arc<Live>>>,
+    live: RefCell<Rc<View>>,
     generation: Cell<u64>,
     pools: Pools,
     recorder: RefCell<Recorder>,
@@ -153,7 +153,7 @@ struct Listening {
 
 impl Worker {
     fn new(index: usize, shared: Arc<Shared>, recorder: Recorder, seed: u64) -> Self {
-        let live = RefCell::new(Rc::new(shared.live.load_full()));
+        let live = RefCell::new(Rc::new(View(shared.live.load_full())));
         Self {
             index,
             generation: Cell::new(shared.generation.load(Ordering::Acquire)),
@@ -185,7 +185,7 @@ impl Worker {
                     tick = tick.wrapping_add(1);
                     self.recorder.borrow_mut().flush();
                     self.wall.set((SystemClock.unix_micros(), SystemClock.now()));
-                    if tick % FLUSHES_PER_SWEEP == 0 {
+                    if tick.is_multiple_of(FLUSHES_PER_SWEEP) {
                         self.sweep();
                     }
                 }
@@ -332,11 +332,11 @@ impl Worker {
     }
 
     /// The plan in force.
-    pub(crate) fn live(&self) -> Rc<Arc<Live>> {
+    pub(crate) fn live(&self) -> Rc<View> {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if generation != self.generation.get() {
             self.generation.set(generation);
-            *self.live.borrow_mut() = Rc::new(self.shared.live.load_full());
+            *self.live.borrow_mut() = Rc::new(View(self.shared.live.load_full()));
         }
         Rc::clone(&self.live.borrow())
     }

@@ -125,7 +125,8 @@ fn a_listener_with_a_client_authority_turns_strangers_away() {
     let response = Client::connect_tls(proxy.address(), "localhost", config).get("/");
     assert_eq!(response.text(), "ok");
 
-    let stranger = Authority::new().issue("stranger", &["stranger.example.com"]);
+    let elsewhere = Authority::new();
+    let stranger = elsewhere.issue("stranger", &["stranger.example.com"]);
     for identity in [None, Some(&stranger)] {
         let config = authority.client_config(identity, &["http/1.1"]);
         let mut client = Client::connect_tls(proxy.address(), "localhost", config);
