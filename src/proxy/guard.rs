@@ -296,6 +296,10 @@ fn request_line(line: &[u8]) -> Result<bool, Violation> {
     if second - first > MAX_TARGET {
         return Err(TARGET_TOO_LONG);
     }
+    let target = line.get(first + 1..second).unwrap_or_default();
+    if !is_target(target) && line.get(..first) != Some(b"CONNECT") {
+        return Err(bad("the request target is neither a path nor a URL"));
+    }
     match line.get(second + 1..).unwrap_or_default() {
         b"HTTP/1.1" => Ok(true),
         b"HTTP/1.0" => Ok(false),
@@ -309,6 +313,16 @@ fn request_line(line: &[u8]) -> Result<bool, Violation> {
         }
         _ => Err(bad("the request line does not end in an HTTP version")),
     }
+}
+
+/// Whether `target` is in origin, absolute or asterisk form (RFC 9112 section 3.2).
+fn is_target(target: &[u8]) -> bool {
+    let begins = |scheme: &[u8]| {
+        target
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    target.first() == Some(&b'/') || target == b"*" || begins(b"http://") || begins(b"https://")
 }
 
 /// What the framing fields of a head said so far.
