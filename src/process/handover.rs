@@ -157,13 +157,10 @@ impl Sockets {
         Ok(())
     }
 
-    /// Removes the paths of unix sockets, unless somebody else listens there now.
-    pub(super) fn remove_unix_paths(&self) {
-        if self.handed_over {
-            return;
-        }
-        for bind in self.open.keys() {
-            if let Bind::Unix(path) = bind
+    /// Closes them, and removes the paths of unix sockets unless a successor listens there.
+    pub(super) fn close(&mut self) {
+        for (bind, _) in self.open.drain() {
+            if let (Bind::Unix(path), false) = (&bind, self.handed_over)
                 && let Err(error) = std::fs::remove_file(path)
             {
                 tracing::debug!(%error, path = %path.display(), "a socket's path stays");

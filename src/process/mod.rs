@@ -431,6 +431,8 @@ impl Process {
         }
         let timeout = self.plan.load().server.drain_timeout;
         tracing::info!(?timeout, "draining");
+        // A socket is closed when its last descriptor is: ours first, then each worker's.
+        self.sockets.close();
         self.shared.draining.store(true, Ordering::Relaxed);
         let until = SystemClock.now().after(timeout);
         for worker in &self.workers {
@@ -446,7 +448,6 @@ impl Process {
         for worker in self.workers.drain(..) {
             worker.join();
         }
-        self.sockets.remove_unix_paths();
         if !self.collector.stop(OBSERVER_PATIENCE) {
             tracing::warn!("the access log's target was too slow; its last lines are lost");
         }

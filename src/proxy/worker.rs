@@ -14,8 +14,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use slab::Slab;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::AbortHandle;
 
 use super::conn::{Activity, Conn, Order};
 use super::listener::Bound;
@@ -139,7 +139,10 @@ pub(crate) struct Worker {
     timers: RefCell<Vec<Timer>>,
     connections: RefCell<Slab<Rc<Conn>>>,
     listeners: RefCell<HashMap<Arc<str>, Listening>>,
+    /// Connections accepted and not closed, their greeting included.
+    open: Cell<usize>,
     draining: Cell<bool>,
+    drain_began: Cell<Instant>,
     cutting: Cell<bool>,
     /// The wall clock at the last flush, and the monotonic time it was read at.
     wall: Cell<(u64, Instant)>,
@@ -148,7 +151,8 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 struct Listening {
     current: Arc<LiveListener>,
-    accepting: AbortHandle,
+    /// Ends accepting once nobody waits in the backlog: closing a socket resets whoever does.
+    stop: Rc<Notify>,
 }
 
 impl Worker {
@@ -165,7 +169,9 @@ impl Worker {
             timers: RefCell::default(),
             connections: RefCell::default(),
             listeners: RefCell::default(),
+            open: Cell::new(0),
             draining: Cell::new(false),
+            drain_began: Cell::new(Instant::ZERO),
             cutting: Cell::new(false),
             wall: Cell::new((SystemClock.unix_micros(), SystemClock.now())),
         }
@@ -190,12 +196,20 @@ impl Worker {
                     }
                 }
             }
-            if self.cutting.get() || (self.draining.get() && self.connections.borrow().is_empty()) {
+            if self.cutting.get() || self.is_drained() {
                 break;
             }
         }
         self.connections.borrow_mut().clear();
         self.recorder.borrow_mut().flush();
+    }
+
+    /// Whether a drain has nothing more to wait for. Connections on which no client has said anything yet
+    /// are given a moment to begin.
+    fn is_drained(&self) -> bool {
+        let waited = self.now().since(self.drain_began.get()) >= DRAIN_IDLE;
+        self.draining.get()
+            && (self.open.get() == 0 || (waited && self.connections.borrow().is_empty()))
     }
 
     fn obey(self: &Rc<Self>, command: Command) {
@@ -214,7 +228,7 @@ impl Worker {
             }
             Command::Unlisten(name) => {
                 if let Some(listening) = self.listeners.borrow_mut().remove(&name) {
-                    listening.accepting.abort();
+                    listening.stop.notify_one();
                 }
                 for (_, conn) in self.connections.borrow().iter() {
                     if conn.listener.listener.name == name {
@@ -224,8 +238,10 @@ impl Worker {
             }
             Command::Drain => {
                 self.draining.set(true);
-                for (_, listening) in self.listeners.borrow_mut().drain() {
-                    listening.accepting.abort();
+                self.drain_began.set(self.now());
+                // They stay listed: whoever is still accepted is served by their settings.
+                for listening in self.listeners.borrow().values() {
+                    listening.stop.notify_one();
                 }
                 for (_, conn) in self.connections.borrow().iter() {
                     if conn.http2 {
@@ -239,40 +255,52 @@ impl Worker {
 
     fn listen(self: &Rc<Self>, bound: Bound, listener: Arc<LiveListener>) -> io::Result<()> {
         let name = Arc::clone(&listener.listener.name);
+        let stop = Rc::new(Notify::new());
         let worker = Rc::clone(self);
-        let accepting = match bound {
+        let (accepted_for, stopped) = (Arc::clone(&name), Rc::clone(&stop));
+        match bound {
             Bound::Tcp(socket) => {
                 let socket = TcpListener::from_std(socket)?;
-                let name = Arc::clone(&name);
                 tokio::task::spawn_local(async move {
                     loop {
                         worker.wait_for_room().await;
-                        match socket.accept().await {
+                        let accepted = tokio::select! {
+                            biased;
+                            accepted = socket.accept() => accepted,
+                            () = stopped.notified() => return,
+                        };
+                        match accepted {
                             Ok((stream, peer)) => {
-                                worker.accepted(&name, Socket::Tcp(stream), Some(peer))
+                                worker.accepted(&accepted_for, Socket::Tcp(stream), Some(peer));
                             }
                             Err(error) => worker.not_accepted(&error).await,
                         }
                     }
-                })
+                });
             }
             Bound::Unix(socket) => {
                 let socket = UnixListener::from_std(socket)?;
-                let name = Arc::clone(&name);
                 tokio::task::spawn_local(async move {
                     loop {
                         worker.wait_for_room().await;
-                        match socket.accept().await {
-                            Ok((stream, _)) => worker.accepted(&name, Socket::Unix(stream), None),
+                        let accepted = tokio::select! {
+                            biased;
+                            accepted = socket.accept() => accepted,
+                            () = stopped.notified() => return,
+                        };
+                        match accepted {
+                            Ok((stream, _)) => {
+                                worker.accepted(&accepted_for, Socket::Unix(stream), None);
+                            }
                             Err(error) => worker.not_accepted(&error).await,
                         }
                     }
-                })
+                });
             }
-        };
+        }
         let listening = Listening {
             current: listener,
-            accepting: accepting.abort_handle(),
+            stop,
         };
         self.listeners.borrow_mut().insert(name, listening);
         Ok(())
@@ -285,7 +313,13 @@ impl Worker {
             .get(name)
             .map(|listening| Arc::clone(&listening.current));
         if let Some(listener) = current {
-            tokio::task::spawn_local(serve::serve(Rc::clone(self), listener, socket, peer));
+            let worker = Rc::clone(self);
+            self.open.set(self.open.get() + 1);
+            tokio::task::spawn_local(async move {
+                let opened = Opened(Rc::clone(&worker));
+                serve::serve(worker, listener, socket, peer).await;
+                drop(opened);
+            });
         }
     }
 
@@ -296,7 +330,7 @@ impl Worker {
 
     /// Leaves clients in the kernel's backlog while there are too many.
     async fn wait_for_room(&self) {
-        while self.connections.borrow().len() >= self.shared.max_connections {
+        while self.open.get() >= self.shared.max_connections {
             pause(ACCEPT_PAUSE).await;
         }
     }
@@ -401,6 +435,15 @@ impl Worker {
 async fn pause(length: Duration) {
     let until = SystemClock.to_std(SystemClock.now().after(length));
     tokio::time::sleep_until(tokio::time::Instant::from_std(until)).await;
+}
+
+/// Counts one connection from accept to close.
+struct Opened(Rc<Worker>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+    }
 }
 
 /// A connection's place in its worker's list.
