@@ -276,6 +276,14 @@ impl Conn {
         &self.interim
     }
 
+    /// Writes the interim responses that came in into `out`, when what hyper is about to write is the
+    /// response they belong in front of: nothing of an earlier one can still be in its buffer.
+    pub(crate) fn take_interim_before_write(&self, out: &mut Vec<u8>) {
+        if self.open.get() == 1 {
+            self.take_interim(out);
+        }
+    }
+
     /// Writes the interim responses that came in into `out`.
     pub(crate) fn take_interim(&self, out: &mut Vec<u8>) {
         for (status, headers) in self.interim.take() {

@@ -205,6 +205,7 @@ impl AsyncWrite for GuardedIo {
             this.replace_error(buf);
             return Poll::Ready(Ok(buf.len()));
         }
+        this.conn.take_interim_before_write(&mut this.out);
         ready!(this.poll_out(cx))?;
         Pin::new(&mut this.stream).poll_write(cx, buf)
     }
@@ -223,6 +224,7 @@ impl AsyncWrite for GuardedIo {
             );
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
+        this.conn.take_interim_before_write(&mut this.out);
         ready!(this.poll_out(cx))?;
         Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }

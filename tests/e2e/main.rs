@@ -22,3 +22,4 @@ mod harness;
 mod lifecycle;
 mod malformed;
 mod protocols;
+mod streams;
