@@ -317,7 +317,7 @@ impl<E: AsRef<Slot>> Pool<E> {
         dearer: fn(&Self, &Member<E>, &Member<E>, Instant) -> bool,
     ) -> Option<usize> {
         let first = self.draw(pick, None)?;
-        if pick.rng.u32(..EXPLORE_ONE_IN) == 0 {
+        if self.members.len() == 1 || pick.rng.u32(..EXPLORE_ONE_IN) == 0 {
             return Some(first);
         }
         let Some(second) = self.draw(pick, Some(first)) else {

@@ -73,6 +73,8 @@ pub(crate) enum Order {
     HeadTimeout,
     /// Close now.
     Close,
+    /// Let go of what an idle connection does not need.
+    Park,
 }
 
 /// One client connection.
@@ -95,6 +97,7 @@ pub(crate) struct Conn {
     leaving: RefCell<Vec<Box<Track>>>,
     broken_upload: Cell<Option<Violation>>,
     resume: Cell<bool>,
+    parked: Cell<bool>,
     tunnel: RefCell<Option<Box<Tunnel>>>,
     interim: Arc<Interim>,
 }
@@ -120,6 +123,7 @@ impl Conn {
             leaving: RefCell::new(Vec::new()),
             broken_upload: Cell::new(None),
             resume: Cell::new(false),
+            parked: Cell::new(false),
             tunnel: RefCell::new(None),
             interim: Arc::default(),
         }
@@ -128,6 +132,20 @@ impl Conn {
     /// Whether a request is being answered, or its response is on its way out.
     pub(crate) fn is_busy(&self) -> bool {
         self.open.get() > 0
+    }
+
+    /// Whether it waits for a request of which nothing has come.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.activity.get() == Activity::Idle && !self.is_busy()
+    }
+
+    /// Whether it lies idle without hyper's half.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.get()
+    }
+
+    pub(crate) fn set_parked(&self, parked: bool) {
+        self.parked.set(parked);
     }
 
     /// What the connection is doing, and since when.

@@ -34,12 +34,43 @@ const MAX_ENDPOINTS: usize = 3;
 /// What a request is sent with.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    pub(crate) head: http::request::Parts,
-    pub(crate) source: Source,
-    pub(crate) hash: Option<u64>,
+    request: Request<RequestBody>,
+    upload: Option<Rc<Upload>>,
+    hash: Option<u64>,
     /// When the client itself gives up.
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) interim: Arc<Interim>,
+    deadline: Option<Instant>,
+    interim: Arc<Interim>,
+}
+
+impl Outbound {
+    pub(crate) fn new(
+        track: &Track,
+        head: http::request::Parts,
+        source: Source,
+        hash: Option<u64>,
+        deadline: Option<Instant>,
+        interim: Arc<Interim>,
+    ) -> Self {
+        let (body, upload) = if source.is_empty() {
+            (RequestBody::empty(), None)
+        } else {
+            let limit = track.conn.listener.listener.max_body_bytes;
+            let (body, upload) = RequestBody::new(source, limit, track.now());
+            (body, Some(upload))
+        };
+        Self {
+            request: Request::from_parts(head, body),
+            upload,
+            hash,
+            deadline,
+            interim,
+        }
+    }
+
+    /// Whether sending it twice does no more than sending it once.
+    fn is_repeatable(&self) -> bool {
+        self.upload.is_none() && self.request.method().is_idempotent()
+    }
 }
 
 /// A response whose head has come.
@@ -102,61 +133,47 @@ impl Sending {
 pub(crate) async fn forward(
     track: &mut Track,
     route: &LiveRoute,
-    outbound: Outbound,
+    outbound: Box<Outbound>,
 ) -> Result<Answer, Refusal> {
     let worker = Rc::clone(&track.conn.worker);
-    let Outbound {
-        head,
-        source,
-        hash,
-        deadline,
-        interim,
-    } = outbound;
-    let repeatable = source.is_empty() && head.method.is_idempotent();
     let now = worker.now();
-    let (body, upload) = if source.is_empty() {
-        (RequestBody::empty(), None)
-    } else {
-        let limit = track.conn.listener.listener.max_body_bytes;
-        let (body, upload) = RequestBody::new(source, limit, now);
-        (body, Some(upload))
-    };
+    let hash = outbound.hash;
     let timeout = route.route.timeout;
     let per_try = route.upstream.config().per_try_timeout;
     let mut sending = Sending {
         timer: worker.take_timer(),
         worker,
-        upload,
-        deadline,
+        upload: outbound.upload.clone(),
+        deadline: outbound.deadline,
         timeout: per_try.map_or(timeout, |per_try| per_try.min(timeout)),
         idle: route.route.idle_timeout,
         begun: now,
     };
-    let request = Request::from_parts(head, body);
     let (lease, result) = match route.connector.protocol {
         Protocol::Http1 => {
-            let (lease, conn) = connect_h1(track, route, hash, &mut sending).await?;
-            let result = send_h1(
-                track,
-                route,
-                &lease,
-                conn,
-                request,
-                repeatable,
-                &interim,
-                &mut sending,
-            )
-            .await;
+            // The usual case without a future of its own.
+            let (lease, conn) = match pooled(track, route, hash, &mut sending) {
+                Some(pooled) => pooled,
+                None => Box::pin(connect_h1(track, route, hash, &mut sending)).await?,
+            };
+            let result = send_h1(track, route, &lease, conn, outbound, &mut sending).await;
             (lease, result)
         }
         Protocol::Http2 => {
-            let (lease, conn) = connect_h2(track, route, hash, &mut sending).await?;
-            track.exchange.attempts = track.exchange.attempts.saturating_add(1);
-            let result = send_h2(conn, request, &interim, &mut sending).await;
-            (lease, result)
+            Box::pin(async {
+                let (lease, conn) = connect_h2(track, route, hash, &mut sending).await?;
+                count_attempt(track);
+                let result = send_h2(conn, outbound, &mut sending).await;
+                Ok((lease, result))
+            })
+            .await?
         }
     };
     settle(track, route, lease, result, sending)
+}
+
+fn count_attempt(track: &mut Track) {
+    track.exchange.attempts = track.exchange.attempts.saturating_add(1);
 }
 
 /// Accounts for how an attempt ended.
@@ -324,27 +341,32 @@ macro_rules! connect_any {
     }};
 }
 
-/// A pooled or a fresh HTTP/1 connection to some endpoint.
+/// A pooled HTTP/1 connection to the first choice.
+fn pooled(
+    track: &mut Track,
+    route: &LiveRoute,
+    hash: Option<u64>,
+    sending: &mut Sending,
+) -> Option<(Lease, Box<H1Conn>)> {
+    let worker = &sending.worker;
+    let lease = pick(track, route, hash, worker, &[]).ok()?;
+    let conn = worker
+        .pools()
+        .take(lease.endpoint().id(), &route.connector)?;
+    let now = worker.now();
+    track.phase(Phase::Decide, now);
+    sending.begun = now;
+    Some((lease, conn))
+}
+
+/// A fresh HTTP/1 connection to some endpoint.
 async fn connect_h1(
     track: &mut Track,
     route: &LiveRoute,
     hash: Option<u64>,
     sending: &mut Sending,
 ) -> Result<(Lease, Box<H1Conn>), Refusal> {
-    // The usual case without its own future: a pooled connection to the first choice.
-    let worker = Rc::clone(&sending.worker);
-    if let Ok(lease) = pick(track, route, hash, &worker, &[])
-        && let Some(conn) = worker.pools().take(lease.endpoint().id(), &route.connector)
-    {
-        let now = worker.now();
-        track.phase(Phase::Decide, now);
-        sending.begun = now;
-        return Ok((lease, conn));
-    }
-    Box::pin(async move {
-        connect_any!(track, route, hash, sending, lease => fresh_h1(route, &lease, sending))
-    })
-    .await
+    connect_any!(track, route, hash, sending, lease => fresh_h1(route, &lease, sending))
 }
 
 async fn fresh_h1(
@@ -376,10 +398,7 @@ async fn connect_h2(
     hash: Option<u64>,
     sending: &mut Sending,
 ) -> Result<(Lease, H2Conn), Refusal> {
-    Box::pin(async move {
-        connect_any!(track, route, hash, sending, lease => any_h2(route, &lease, sending))
-    })
-    .await
+    connect_any!(track, route, hash, sending, lease => any_h2(route, &lease, sending))
 }
 
 async fn any_h2(
@@ -407,36 +426,46 @@ async fn any_h2(
     made.map_err(|_refused| ConnectError::Tls)
 }
 
-/// Sends `request` on `conn`; goes again on a fresh connection when a pooled one was closed.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call; each is a different part of the exchange"
-)]
+/// Sends the request on `conn`; goes again on a fresh connection when a pooled one was closed.
 async fn send_h1(
     track: &mut Track,
     route: &LiveRoute,
     lease: &Lease,
     conn: Box<H1Conn>,
-    mut request: Request<RequestBody>,
-    repeatable: bool,
-    interim: &Arc<Interim>,
+    outbound: Box<Outbound>,
     sending: &mut Sending,
 ) -> Result<Response<Upstream>, Failure> {
-    let copy = (repeatable && conn.reused).then(|| copy_head(&request));
     let reused = conn.reused;
-    track.exchange.attempts = track.exchange.attempts.saturating_add(1);
-    attach_interim(&mut request, interim);
+    let repeatable = outbound.is_repeatable();
+    let Outbound {
+        mut request,
+        interim,
+        ..
+    } = *outbound;
+    let copy = (repeatable && reused).then(|| copy_head(&request));
+    count_attempt(track);
+    attach_interim(&mut request, &interim);
     let unsent = match exchange_h1(conn, request, sending).await {
         Err(Failure::Closed(unsent)) if reused => unsent,
         other => return other,
     };
-    let Some(request) = unsent.map(|request| *request).or_else(|| copy.map(rebuild)) else {
-        return Err(Failure::Closed(None));
-    };
-    let fresh = Box::pin(fresh_h1(route, lease, sending)).await;
-    let conn = fresh.map_err(|_unconnected| Failure::Closed(None))?;
-    track.exchange.attempts = track.exchange.attempts.saturating_add(1);
-    exchange_h1(conn, request, sending).await
+    Box::pin(async move {
+        let copied = || {
+            copy.map(|head| {
+                let mut request = rebuild(head);
+                attach_interim(&mut request, &interim);
+                request
+            })
+        };
+        let Some(request) = unsent.map(|request| *request).or_else(copied) else {
+            return Err(Failure::Closed(None));
+        };
+        let fresh = fresh_h1(route, lease, sending).await;
+        let conn = fresh.map_err(|_unconnected| Failure::Closed(None))?;
+        count_attempt(track);
+        exchange_h1(conn, request, sending).await
+    })
+    .await
 }
 
 fn attach_interim(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
@@ -470,25 +499,33 @@ async fn exchange_h1(
     request: Request<RequestBody>,
     sending: &mut Sending,
 ) -> Result<Response<Upstream>, Failure> {
-    let response = {
-        let mut pending = pin!(conn.sender.try_send_request(request));
-        poll_fn(|cx| {
-            // Only driving the connection resolves the response, so it need not know whom to wake.
-            conn.drive(cx);
-            if let Poll::Ready(response) = pending
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-            {
-                return Poll::Ready(response.map_err(failure));
-            }
-            if conn.is_finished() {
-                return Poll::Ready(Err(Failure::Closed(None)));
-            }
-            sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
-        })
-        .await?
+    let mut pending = pin!(conn.sender.try_send_request(request));
+    // Only driving the connection resolves the response, so it need not know whom to wake.
+    let mut resolve = || {
+        let mut asleep = Context::from_waker(Waker::noop());
+        match pending.as_mut().poll(&mut asleep) {
+            Poll::Ready(response) => Some(response.map_err(failure)),
+            Poll::Pending => None,
+        }
     };
-    let (head, incoming): (_, Incoming) = response.into_parts();
+    let resolved = poll_fn(|cx| {
+        conn.drive(cx);
+        match resolve() {
+            None if conn.is_finished() => Poll::Ready(None),
+            None => sending
+                .poll_expired(cx)
+                .map(|()| Some(Err(Failure::TimedOut))),
+            resolved => Poll::Ready(resolved),
+        }
+    })
+    .await;
+    let Some(response) = resolved else {
+        // A request that was never taken up comes back when its connection goes.
+        drop(conn);
+        let failed = resolve().and_then(Result::err);
+        return Err(failed.unwrap_or(Failure::Closed(None)));
+    };
+    let (head, incoming): (_, Incoming) = response?.into_parts();
     Ok(Response::from_parts(head, Upstream::H1(conn, incoming)))
 }
 
@@ -518,10 +555,12 @@ fn failure(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -
 /// One exchange on a stream of an HTTP/2 connection, up to the response's head.
 async fn send_h2(
     mut conn: H2Conn,
-    request: Request<RequestBody>,
-    interim: &Arc<Interim>,
+    outbound: Box<Outbound>,
     sending: &mut Sending,
 ) -> Result<Response<Upstream>, Failure> {
+    let Outbound {
+        request, interim, ..
+    } = *outbound;
     let count = StreamCount::new(&conn.state);
     poll_fn(|cx| {
         if let Poll::Ready(ready) = conn.sender.poll_ready(cx) {

@@ -9,7 +9,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::request::Parts;
+use http::uri::{Authority, Uri};
 
 use super::conn::Peer;
 use super::respond::Refusal;
@@ -37,40 +37,75 @@ const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-r
 /// The longest request id believed.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Hop-by-hop fields of either direction (RFC 9110 section 7.6.1). `Connection` names further ones.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHORIZATION,
-    PROXY_AUTHENTICATE,
-    TRANSFER_ENCODING,
-    HTTP2_SETTINGS,
-];
+/// Which of the fields that a proxy must attend to a message carries. Most carry next to none, and one pass
+/// over the names is cheaper than a look-up for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields(u8);
+
+impl Fields {
+    /// `Connection`, which names further ones.
+    const CONNECTION: u8 = 1;
+    const UPGRADE: u8 = 1 << 1;
+    /// Any other hop-by-hop field (RFC 9110 section 7.6.1).
+    const HOP_BY_HOP: u8 = 1 << 2;
+    const TE: u8 = 1 << 3;
+    const EXPECT: u8 = 1 << 4;
+    /// What only a trusted peer may say, beside what is overwritten anyway.
+    const CLAIMS: u8 = 1 << 5;
+    const DEADLINE: u8 = 1 << 6;
+
+    const fn has(self, field: u8) -> bool {
+        self.0 & field != 0
+    }
+
+    fn of(name: &HeaderName) -> u8 {
+        match *name {
+            CONNECTION => Self::CONNECTION,
+            UPGRADE => Self::UPGRADE,
+            TRANSFER_ENCODING | PROXY_AUTHORIZATION | PROXY_AUTHENTICATE => Self::HOP_BY_HOP,
+            TE => Self::TE,
+            EXPECT => Self::EXPECT,
+            FORWARDED => Self::CLAIMS,
+            _ => match name.as_str() {
+                "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_BY_HOP,
+                "x-real-ip" | "traceparent" | "tracestate" | "b3" => Self::CLAIMS,
+                "grpc-timeout" | "x-envoy-expected-rq-timeout-ms" => Self::DEADLINE,
+                _ => 0,
+            },
+        }
+    }
+}
+
+/// Looks a message's fields over.
+pub(crate) fn survey(headers: &HeaderMap) -> Fields {
+    Fields(headers.keys().fold(0, |seen, name| seen | Fields::of(name)))
+}
 
 /// The protocol a message asks to change to, unless it is HTTP/2 (obsolete by upgrade).
-pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn upgrade(headers: &HeaderMap, fields: Fields) -> Option<HeaderValue> {
+    if !fields.has(Fields::UPGRADE) {
+        return None;
+    }
     let protocol = headers.get(UPGRADE)?;
-    let asked = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value
-                .split(',')
-                .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-        });
+    let asked = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     (asked && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
 }
 
+/// The members of a comma-separated field.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
 /// Takes out what concerns only this hop.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|token| HeaderName::try_from(token.trim()).ok())
+fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
+    if fields.has(Fields::CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            .filter_map(|token| HeaderName::try_from(token).ok())
             .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH | TE | UPGRADE | TRAILER))
             .collect();
         for name in named {
@@ -78,9 +113,20 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    headers.remove(UPGRADE);
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    if fields.has(Fields::UPGRADE) {
+        headers.remove(UPGRADE);
+    }
+    if fields.has(Fields::HOP_BY_HOP) {
+        for name in [
+            KEEP_ALIVE,
+            PROXY_CONNECTION,
+            PROXY_AUTHORIZATION,
+            PROXY_AUTHENTICATE,
+            TRANSFER_ENCODING,
+            HTTP2_SETTINGS,
+        ] {
+            headers.remove(name);
+        }
     }
 }
 
@@ -97,95 +143,84 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The host a request is for; refused when it is missing, repeated, malformed or contradicts itself.
-pub(crate) fn host(head: &Parts) -> Result<String, Refusal> {
-    let mut hosts = head.headers.get_all(HOST).iter();
+pub(crate) fn host(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
     let field = hosts.next();
     if hosts.next().is_some() {
         return Err(Refusal::bad_request("Host is given twice"));
     }
-    let field = match field {
-        Some(value) => Some(
-            value
-                .to_str()
-                .ok()
-                .filter(|text| is_authority(text))
-                .ok_or(Refusal::bad_request("Host is not a host"))?,
-        ),
-        None => None,
+    if field.is_some_and(|value| !is_authority(value.as_bytes())) {
+        return Err(Refusal::bad_request("Host is not a host"));
+    }
+    let Some(target) = uri.authority().map(Authority::as_str) else {
+        return Ok(field.map_or(const { HeaderValue::from_static("") }, Clone::clone));
     };
-    let target = head.uri.authority();
-    if target.is_some_and(|authority| authority.as_str().contains('@')) {
+    if target.contains('@') {
         return Err(Refusal::bad_request(
             "the request target carries user information",
         ));
     }
-    match (target, field) {
-        (Some(target), Some(field)) if !target.as_str().eq_ignore_ascii_case(field) => {
-            Err(Refusal::bad_request("Host contradicts the request target"))
-        }
-        (Some(target), _) => Ok(target.as_str().to_owned()),
-        (None, Some(field)) => Ok(field.to_owned()),
-        (None, None) => Ok(String::new()),
+    if field.is_some_and(|field| !field.as_bytes().eq_ignore_ascii_case(target.as_bytes())) {
+        return Err(Refusal::bad_request("Host contradicts the request target"));
     }
+    HeaderValue::from_str(target)
+        .map_err(|_invalid| Refusal::bad_request("the request's target is not a host"))
 }
 
 /// Whether `text` is a host with or without a port (RFC 9110 section 7.2). Stricter than the grammar of
 /// registered names: what no resolver would take is not let through to origins that might.
-fn is_authority(text: &str) -> bool {
-    let (host, port) = match text.rfind(']') {
-        Some(end) => {
-            let (host, rest) = text.split_at(end + 1);
-            match (rest, rest.strip_prefix(':')) {
-                ("", _) => (host, None),
-                (_, Some(port)) => (host, Some(port)),
-                (_, None) => return false,
+fn is_authority(text: &[u8]) -> bool {
+    let is_name =
+        |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let length = match text {
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|&byte| byte == b']') else {
+                return false;
+            };
+            let literal = rest.get(..end).and_then(|it| std::str::from_utf8(it).ok());
+            if literal.is_none_or(|it| it.parse::<std::net::Ipv6Addr>().is_err()) {
+                return false;
             }
+            end + 2
         }
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
+        _ => text.iter().take_while(|byte| is_name(byte)).count(),
     };
-    let port_fits = port.is_none_or(|port| {
-        port.bytes().all(|byte| byte.is_ascii_digit())
-            && (port.is_empty() || port.parse::<u16>().is_ok())
+    match text.get(length..) {
+        Some([]) => length > 0,
+        Some([b':', port @ ..]) => length > 0 && is_port(port),
+        Some(_) | None => false,
+    }
+}
+
+/// Whether `digits` is a port; none at all is one too.
+fn is_port(digits: &[u8]) -> bool {
+    let number = digits.iter().try_fold(0_u16, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+        number.checked_mul(10)?.checked_add(digit.into())
     });
-    let literal = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let host_fits = match literal {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
-        }
-    };
-    port_fits && host_fits
+    number.is_some()
 }
 
 /// Settles the request's own headers before it goes upstream; `host` is what it was asked for.
-pub(crate) fn prepare(track: &mut Track, head: &mut Parts, host: &str) {
+pub(crate) fn prepare(
+    track: &mut Track,
+    headers: &mut HeaderMap,
+    fields: Fields,
+    host: &HeaderValue,
+) {
     let conn = std::rc::Rc::clone(&track.conn);
-    let headers = &mut head.headers;
-    let trailers = headers
-        .get_all(TE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value
-                .split(',')
-                .any(|token| token.trim().eq_ignore_ascii_case("trailers"))
-        });
-    strip_hop_by_hop(headers);
-    headers.remove(EXPECT);
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    } else {
+    strip_hop_by_hop(headers, fields);
+    if fields.has(Fields::TE) {
+        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
     }
-    if !conn.peer.trusted {
+    if fields.has(Fields::EXPECT) {
+        headers.remove(EXPECT);
+    }
+    if fields.has(Fields::CLAIMS) && !conn.peer.trusted {
         for name in [FORWARDED, X_REAL_IP, TRACEPARENT, TRACESTATE, B3] {
             headers.remove(name);
         }
@@ -240,14 +275,11 @@ fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
     track.client = client.map(|client| client.to_string().into());
 }
 
-fn forwarded(headers: &mut HeaderMap, peer: &Peer, scheme: &'static str, host: &str) {
-    let host = HeaderValue::from_str(host).ok();
+fn forwarded(headers: &mut HeaderMap, peer: &Peer, scheme: &'static str, host: &HeaderValue) {
     if !peer.trusted {
         headers.insert(X_FORWARDED_FOR, peer.text.clone());
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-        if let Some(host) = host {
-            headers.insert(X_FORWARDED_HOST, host);
-        }
+        headers.insert(X_FORWARDED_HOST, host.clone());
         return;
     }
     let before: Vec<&str> = headers
@@ -265,13 +297,21 @@ fn forwarded(headers: &mut HeaderMap, peer: &Peer, scheme: &'static str, host: &
     headers
         .entry(X_FORWARDED_PROTO)
         .or_insert(HeaderValue::from_static(scheme));
-    if let Some(host) = host {
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
-    }
+    headers
+        .entry(X_FORWARDED_HOST)
+        .or_insert_with(|| host.clone());
 }
 
 /// The client's own deadline, if it gave one. What is passed on is shortened by the time spent.
-pub(crate) fn deadline(headers: &mut HeaderMap, begun: Instant, now: Instant) -> Option<Instant> {
+pub(crate) fn deadline(
+    headers: &mut HeaderMap,
+    fields: Fields,
+    begun: Instant,
+    now: Instant,
+) -> Option<Instant> {
+    if !fields.has(Fields::DEADLINE) {
+        return None;
+    }
     let grpc = headers
         .get(GRPC_TIMEOUT)
         .and_then(|value| grpc_timeout(value.to_str().ok()?));
@@ -341,7 +381,7 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
 
 /// Settles the response's headers before it goes to the client.
 pub(crate) fn answer(headers: &mut HeaderMap, request_id: &str) {
-    strip_hop_by_hop(headers);
+    strip_hop_by_hop(headers, survey(headers));
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, value);
     }
@@ -371,12 +411,12 @@ mod tests {
             "[::1]:80",
             "a:",
         ] {
-            assert!(is_authority(good), "{good:?}");
+            assert!(is_authority(good.as_bytes()), "{good:?}");
         }
         for bad in [
             "", ":80", "a:99999", "a:x", "a:-1", "[a]", "[::1]x", "a,b", "a@b", "a/b", "a b",
         ] {
-            assert!(!is_authority(bad), "{bad:?}");
+            assert!(!is_authority(bad.as_bytes()), "{bad:?}");
         }
     }
 
@@ -387,7 +427,8 @@ mod tests {
         headers.insert("x-secret", HeaderValue::from_static("1"));
         headers.insert("keep-alive", HeaderValue::from_static("timeout=5"));
         headers.insert("x-open", HeaderValue::from_static("2"));
-        strip_hop_by_hop(&mut headers);
+        let fields = survey(&headers);
+        strip_hop_by_hop(&mut headers, fields);
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("x-open"));
     }

@@ -54,6 +54,20 @@ impl GuardedIo {
         (self.stream, self.kept)
     }
 
+    /// Takes back what was passed on and not used.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.kept.splice(..0, bytes.iter().copied());
+        self.clean += bytes.len();
+    }
+
+    /// Ready when a read would find something, be it the end or an error.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.clean > 0 {
+            return Poll::Ready(());
+        }
+        self.stream.poll_readable(cx)
+    }
+
     /// Lets the guard judge what is kept; an error when a body in progress is malformed.
     fn judge_kept(&mut self) {
         let length = self.kept.len();

@@ -42,7 +42,11 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
         };
     }
     check(path.as_bytes())?;
-    if path.split('/').any(|segment| Dots::of(segment).is_some()) {
+    let may_hold_dots = path
+        .as_bytes()
+        .array_windows()
+        .any(|pair| matches!(pair, b"/." | b"/%"));
+    if may_hold_dots && path.split('/').any(|segment| Dots::of(segment).is_some()) {
         remove_dot_segments(path).map(Cow::Owned)
     } else {
         Ok(Cow::Borrowed(path))

@@ -3,6 +3,7 @@
 //! ingress → route → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
 //! one place turns that into a response.
 
+use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,56 +15,54 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 use super::body::{ResponseBody, Source, Upstream};
 use super::conn::{Conn, Interim};
 use super::forward::{self, Answer, Outbound};
+use super::ingress::{self, Fields};
 use super::live::{LiveRoute, View};
 use super::respond::{self, Refusal};
 use super::track::Track;
-use super::{ingress, path, upgrade};
+use super::{path, upgrade};
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
-use crate::model::{MethodLabel, Reason};
+use crate::model::Reason;
 
-/// Answers one request.
-pub(crate) async fn answer(
-    conn: Rc<Conn>,
+/// Answers one request. What can be decided at once is decided before the future is made, so that the
+/// future, which hyper moves about, carries little.
+pub(crate) fn answer(
+    conn: &Rc<Conn>,
     head: http::request::Parts,
     source: Source,
     interim: Arc<Interim>,
-) -> Response<ResponseBody> {
+) -> impl Future<Output = Response<ResponseBody>> + use<> {
     let now = conn.worker.now();
     let begun = conn.request_begins(now);
-    let mut track = Track::begin(&conn, begun, now);
-    track.method = head.method.clone();
-    track.uri = head.uri.clone();
-    track.exchange.method = MethodLabel::from_token(head.method.as_str());
+    let mut track = Track::begin(conn, begun, now);
+    let fields = ingress::survey(&head.headers);
     let grpc = ingress::is_grpc(&head.headers);
     let asked = if conn.http2 {
         None
     } else {
-        ingress::upgrade(&head.headers)
+        ingress::upgrade(&head.headers, fields)
     };
-    let mut response = match handle(&mut track, begun, head, source, interim, asked.clone()).await {
-        Ok(Answered { answer, route }) => pass(track, &route, answer, asked),
-        Err(refusal) => {
-            if asked.is_some() {
-                conn.resume();
-            }
-            respond::refuse(track, &refusal, grpc)
-        }
-    };
-    if !conn.http2
-        && conn.worker.is_draining()
-        && response.status() != StatusCode::SWITCHING_PROTOCOLS
-    {
-        response
-            .headers_mut()
-            .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    let decided = decide(
+        &mut track,
+        fields,
+        begun,
+        head,
+        source,
+        interim,
+        asked.as_ref(),
+    );
+    async move {
+        let answered = match decided {
+            Ok((route, outbound)) => match route.get() {
+                Some(to) => forward::forward(&mut track, to, outbound)
+                    .await
+                    .map(|answer| (route, answer)),
+                None => Err(NO_ROUTE),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        finish(track, answered, asked, grpc)
     }
-    response
-}
-
-struct Answered {
-    answer: Answer,
-    route: RouteRef,
 }
 
 /// A route of the plan the request began under.
@@ -78,21 +77,31 @@ impl RouteRef {
     }
 }
 
-async fn handle(
+const NO_ROUTE: Refusal = Refusal::new(
+    StatusCode::NOT_FOUND,
+    Reason::NoRoute,
+    "no route matches this request",
+);
+
+/// Steps 1 to 3: what is asked for, of whom, and with which headers.
+fn decide(
     track: &mut Track,
+    fields: Fields,
     begun: Instant,
     mut head: http::request::Parts,
     source: Source,
     interim: Arc<Interim>,
-    asked: Option<HeaderValue>,
-) -> Result<Answered, Refusal> {
+    asked: Option<&HeaderValue>,
+) -> Result<(RouteRef, Box<Outbound>), Refusal> {
+    track.asks(&head.method, std::mem::take(&mut head.uri));
     // 1 ingress
     if head.method == Method::CONNECT {
         return Err(Refusal::bad_request(
             "CONNECT is for forward proxies; this is a reverse proxy",
         ));
     }
-    let host = ingress::host(&head)?;
+    let host = ingress::host(&track.uri, &head.headers)?;
+    let name = host.to_str().unwrap_or_default();
     let limit = track.conn.listener.listener.max_body_bytes;
     if limit
         .zip(source.announced())
@@ -100,28 +109,18 @@ async fn handle(
     {
         return Err(forward::body_too_large());
     }
-    let target = target(&head.uri)?;
-    let deadline = ingress::deadline(&mut head.headers, begun, track.conn.worker.now());
-    ingress::prepare(track, &mut head, &host);
+    let target = target(&track.uri)?;
+    let deadline = ingress::deadline(&mut head.headers, fields, begun, track.now());
+    ingress::prepare(track, &mut head.headers, fields, &host);
 
     // 3 route
     let live = Rc::clone(track.live());
     let index = live
         .router
-        .find(&host, target.path(), &head.method, &head.headers)
-        .ok_or(Refusal::new(
-            StatusCode::NOT_FOUND,
-            Reason::NoRoute,
-            "no route matches this request",
-        ))?;
+        .find(name, target.path(), &head.method, &head.headers)
+        .ok_or(NO_ROUTE)?;
     let reference = RouteRef { live, index };
-    let Some(route) = reference.get() else {
-        return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            Reason::NoRoute,
-            "no route matches this request",
-        ));
-    };
+    let route = reference.get().ok_or(NO_ROUTE)?;
     track.set_route(index, route);
     let target = match &route.route.rewrite {
         Some(rule) => path::rewrite(&target, rule),
@@ -134,23 +133,36 @@ async fn handle(
             http::header::CONNECTION,
             HeaderValue::from_static("upgrade"),
         );
-        head.headers.insert(http::header::UPGRADE, protocol);
+        head.headers.insert(http::header::UPGRADE, protocol.clone());
     }
-
-    // 8 balance, 9 forward
     let hash = hash(track, route, &head);
-    let outbound = Outbound {
-        head,
-        source,
-        hash,
-        deadline,
-        interim,
+    let outbound = Outbound::new(track, head, source, hash, deadline, interim);
+    Ok((reference, Box::new(outbound)))
+}
+
+/// 10 return: the upstream's response, or ours.
+fn finish(
+    track: Box<Track>,
+    answered: Result<(RouteRef, Answer), Refusal>,
+    asked: Option<HeaderValue>,
+    grpc: bool,
+) -> Response<ResponseBody> {
+    let closes = !track.conn.http2 && track.conn.worker.is_draining();
+    let mut response = match answered {
+        Ok((route, answer)) => pass(track, &route, answer, asked),
+        Err(refusal) => {
+            if asked.is_some() {
+                track.conn.resume();
+            }
+            respond::refuse(track, &refusal, grpc)
+        }
     };
-    let answer = forward::forward(track, route, outbound).await?;
-    Ok(Answered {
-        answer,
-        route: reference,
-    })
+    if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response
+            .headers_mut()
+            .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The request's target in origin form, dot segments removed.
@@ -181,7 +193,7 @@ fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
 fn address(
     head: &mut http::request::Parts,
     target: PathAndQuery,
-    host: &str,
+    host: &HeaderValue,
     route: &LiveRoute,
 ) -> Result<(), Refusal> {
     let malformed = Refusal::bad_request("the request's target is malformed");
@@ -191,20 +203,16 @@ fn address(
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
             if !head.headers.contains_key(http::header::HOST) {
-                let host = HeaderValue::from_str(host).map_err(|_invalid| malformed)?;
-                head.headers.insert(http::header::HOST, host);
+                head.headers.insert(http::header::HOST, host.clone());
             }
         }
         Protocol::Http2 => {
             head.version = Version::HTTP_2;
             // The field may have been edited by the route; without one, what the client asked for.
             let edited = head.headers.remove(http::header::HOST);
-            let name = edited
-                .as_ref()
-                .and_then(|host| host.to_str().ok())
-                .unwrap_or(host);
-            uri.authority =
-                Some(http::uri::Authority::try_from(name).map_err(|_invalid| malformed)?);
+            let name = edited.as_ref().unwrap_or(host);
+            let authority = http::uri::Authority::try_from(name.as_bytes());
+            uri.authority = Some(authority.map_err(|_invalid| malformed)?);
             uri.scheme = Some(if route.connector.is_tls() {
                 http::uri::Scheme::HTTPS
             } else {
@@ -242,7 +250,7 @@ fn hash(track: &Track, route: &LiveRoute, head: &http::request::Parts) -> Option
     Some(hasher.finish())
 }
 
-/// 10 return: passes the upstream's response on.
+/// Passes the upstream's response on.
 fn pass(
     mut track: Box<Track>,
     route: &RouteRef,

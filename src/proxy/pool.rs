@@ -2,7 +2,7 @@
 //!
 //! An HTTP/1 connection is driven by the exchange that uses it, not by a task of its own: one task switch
 //! less in each direction, and an abandoned exchange takes its connection with it. While it lies idle nobody
-//! drives it; it is looked at when it is taken out, and once a second by the worker's sweep.
+//! drives it but the worker's sweep, twice a second; the first thing a request sees is then whether it is still open.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -68,8 +68,17 @@ impl H1Conn {
         self.finished
     }
 
-    /// Whether it can take a request.
+    /// Whether it can take a request, as far as is known: one that the other end has closed since it was
+    /// last driven gives the request back unsent.
     fn is_ready(&mut self) -> bool {
+        if !self.sender.is_ready() {
+            self.drive(&mut Context::from_waker(Waker::noop()));
+        }
+        !self.finished && self.sender.is_ready()
+    }
+
+    /// Whether it is still open at the other end.
+    fn is_alive(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
         !self.finished && self.sender.is_ready()
     }
@@ -236,7 +245,7 @@ impl Pools {
     pub(crate) fn sweep(&self, now: Instant) {
         for pool in self.0.borrow_mut().iter_mut() {
             pool.idle.retain_mut(|conn| {
-                now.since(conn.idle_since) < conn.connector.idle_timeout && conn.is_ready()
+                now.since(conn.idle_since) < conn.connector.idle_timeout && conn.is_alive()
             });
             pool.shared.retain(|conn| {
                 if conn.state.streams.get() > 0 {

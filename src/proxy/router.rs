@@ -68,12 +68,13 @@ impl Router {
     ) -> Option<usize> {
         let host = lower_case(without_port(host));
         let find = |paths: &Paths| paths.find(path, method, headers);
-        self.exact
-            .get(&*host)
-            .and_then(find)
-            .or_else(|| {
-                domains_above(&host).find_map(|domain| self.below.get(domain).and_then(find))
-            })
+        let exact = self.exact.get(&*host).and_then(find);
+        let below = || {
+            let mut domains = domains_above(&host).filter_map(|domain| self.below.get(domain));
+            domains.find_map(find)
+        };
+        exact
+            .or_else(|| (!self.below.is_empty()).then(below).flatten())
             .or_else(|| find(&self.any))
     }
 
@@ -151,10 +152,12 @@ fn prefix_of(path: &str, len: usize) -> Option<&str> {
 
 /// `host` without port and trailing dot; an IPv6 literal keeps its brackets.
 fn without_port(host: &str) -> &str {
-    if let Some(end) = host.find(']').filter(|_| host.starts_with('[')) {
-        return host.get(..=end).unwrap_or(host);
-    }
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    let end = if host.starts_with('[') {
+        host.find(']').map(|end| end + 1)
+    } else {
+        host.bytes().position(|byte| byte == b':')
+    };
+    let name = end.and_then(|end| host.get(..end)).unwrap_or(host);
     name.strip_suffix('.').unwrap_or(name)
 }
 

@@ -24,6 +24,22 @@ pub(crate) enum Stream {
     ClientTls(Box<tokio_rustls::client::TlsStream<Socket>>),
 }
 
+impl Stream {
+    /// Ready when the socket has something to read, be it its end or an error.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::ServerTls(stream) => &stream.get_ref().0.stream,
+            Self::ClientTls(stream) => stream.get_ref().0,
+        };
+        match socket {
+            Socket::Tcp(socket) => socket.poll_read_ready(cx),
+            Socket::Unix(socket) => socket.poll_read_ready(cx),
+        }
+        .map(|_readable_or_broken| ())
+    }
+}
+
 /// Hands a call to whichever stream there is.
 macro_rules! each {
     ($self:ident, $kind:ident { $($variant:ident),+ }, $stream:ident => $call:expr) => {

@@ -26,7 +26,7 @@ pub(crate) struct Track {
     pub(crate) exchange: Exchange,
     /// The end of the last phase.
     mark: Instant,
-    request_id: Id,
+    request_id: Box<str>,
     pub(crate) trace_id: Option<[u8; 32]>,
     /// The client, when a trusted peer named another than itself.
     pub(crate) client: Option<Box<str>>,
@@ -35,13 +35,6 @@ pub(crate) struct Track {
     live: Rc<View>,
     route: Option<usize>,
     endpoint: Option<Arc<EndpointState>>,
-}
-
-/// A request id: a UUID as text, or whatever a trusted peer gave.
-#[derive(Debug)]
-pub(crate) enum Id {
-    Own([u8; 36]),
-    Given(Box<str>),
 }
 
 impl Track {
@@ -69,7 +62,7 @@ impl Track {
                 bytes_out: 0,
             },
             mark: now,
-            request_id: Id::Own(request_id),
+            request_id,
             trace_id: None,
             client: None,
             method: Method::GET,
@@ -80,17 +73,26 @@ impl Track {
         })
     }
 
-    /// The request id.
+    /// What it asks for.
+    pub(crate) fn asks(&mut self, method: &Method, uri: Uri) {
+        self.method = method.clone();
+        self.uri = uri;
+        self.exchange.method = MethodLabel::from_token(method.as_str());
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Instant {
+        self.conn.worker.now()
+    }
+
+    /// The request id: a UUID, or whatever a trusted peer gave.
     pub(crate) fn request_id(&self) -> &str {
-        match &self.request_id {
-            Id::Own(text) => std::str::from_utf8(text).unwrap_or_default(),
-            Id::Given(text) => text,
-        }
+        &self.request_id
     }
 
     /// Uses the request id a trusted peer gave.
     pub(crate) fn set_request_id(&mut self, given: &str) {
-        self.request_id = Id::Given(given.into());
+        self.request_id = given.into();
     }
 
     /// The plan this request runs under, from its beginning to its end.

@@ -414,7 +414,7 @@ impl Worker {
 
     /// When a request whose first byte came at `begun` started on the wall clock, and a fresh id for it:
     /// a UUID of version 7 (RFC 9562 section 5.7).
-    pub(crate) fn request_id(&self, begun: Instant, now: Instant) -> (u64, [u8; 36]) {
+    pub(crate) fn request_id(&self, begun: Instant, now: Instant) -> (u64, Box<str>) {
         let (wall, read_at) = self.wall.get();
         let micros =
             |at: Instant| wall + u64::try_from(at.since(read_at).as_micros()).unwrap_or_default();
@@ -423,8 +423,8 @@ impl Worker {
         let id =
             uuid::Builder::from_unix_timestamp_millis(micros(now) / 1_000, &random).into_uuid();
         let mut text = [0_u8; 36];
-        id.hyphenated().encode_lower(&mut text);
-        (micros(begun), text)
+        let text: &str = id.hyphenated().encode_lower(&mut text);
+        (micros(begun), text.into())
     }
 
     pub(crate) fn record(&self, exchange: Exchange, line: &Line<'_>) {
