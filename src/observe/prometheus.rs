@@ -438,6 +438,13 @@ impl Exposition {
             "tidegate_connections",
             "Open client connections.",
             listeners,
+        )?;
+        let listeners = self.snapshot.listeners.iter();
+        let listeners = listeners.map(|l| ([("listener", &*l.name)], l.parked));
+        out.gauges(
+            "tidegate_connections_parked",
+            "Open client connections that lie idle and hold next to no memory.",
+            listeners,
         )
     }
 

@@ -31,6 +31,8 @@ pub struct ListenerView {
     pub address: String,
     /// Open client connections.
     pub connections: u64,
+    /// Those among them that lie idle and hold next to no memory.
+    pub parked: u64,
 }
 
 /// One upstream.

@@ -26,7 +26,7 @@ use crate::engine::upstream::Upstreams;
 use crate::observe::collector::Collector;
 use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
-use crate::proxy::live::{Live, LiveListener};
+use crate::proxy::live::{Connections, Live, LiveListener};
 use crate::proxy::worker::{self, Command, Handle, Shared};
 
 pub use handover::Inherited;
@@ -88,7 +88,7 @@ struct Process {
 /// An open listener.
 struct Open {
     bind: Bind,
-    connections: Arc<AtomicU64>,
+    connections: Arc<Connections>,
 }
 
 /// Runs `plan`, which was loaded from `source`, until a signal or `stop` ends it.

@@ -1,6 +1,6 @@
 //! Live values of the data plane, read when the admin API or a scrape asks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::{Instant, SystemClock};
@@ -9,9 +9,10 @@ use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::observe::snapshot::{
     EndpointState as Health, EndpointView, ListenerView, Snapshot, UpstreamView,
 };
+use crate::proxy::live::Connections;
 use crate::proxy::worker::Shared;
 
-type Listening = (Arc<str>, String, Arc<AtomicU64>);
+type Listening = (Arc<str>, String, Arc<Connections>);
 
 /// Where the values are.
 #[derive(Debug)]
@@ -48,7 +49,8 @@ impl Views {
             .map(|(name, address, connections)| ListenerView {
                 name: Arc::clone(name),
                 address: address.clone(),
-                connections: connections.load(Ordering::Relaxed),
+                connections: connections.open.load(Ordering::Relaxed),
+                parked: connections.parked.load(Ordering::Relaxed),
             })
             .collect();
         let plan = Arc::clone(&self.shared.live.load().plan);

@@ -144,8 +144,12 @@ impl Conn {
         self.parked.get()
     }
 
-    pub(crate) fn set_parked(&self, parked: bool) {
-        self.parked.set(parked);
+    /// The connection is parked until the guard is dropped.
+    pub(crate) fn park(&self) -> Parked<'_> {
+        self.parked.set(true);
+        let count = &self.listener.connections.parked;
+        count.fetch_add(1, Ordering::Relaxed);
+        Parked(self)
     }
 
     /// What the connection is doing, and since when.
@@ -307,6 +311,18 @@ impl Conn {
         for (status, headers) in self.interim.take() {
             respond::write_interim(out, status, &headers);
         }
+    }
+}
+
+/// A connection's time without hyper's half.
+#[derive(Debug)]
+pub(crate) struct Parked<'a>(&'a Conn);
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.parked.set(false);
+        let count = &self.0.listener.connections.parked;
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -105,6 +105,8 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
     if fields.has(Fields::CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            // The usual two name no field.
+            .filter(|token| !matches!(*token, "keep-alive" | "close"))
             .filter_map(|token| HeaderName::try_from(token).ok())
             .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH | TE | UPGRADE | TRAILER))
             .collect();

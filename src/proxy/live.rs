@@ -92,7 +92,16 @@ pub struct LiveListener {
     /// TLS towards its clients, if any.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Open client connections. Kept over reloads.
-    pub connections: Arc<AtomicU64>,
+    pub connections: Arc<Connections>,
+}
+
+/// A listener's client connections.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Those that are open.
+    pub open: AtomicU64,
+    /// Those among them that lie idle and hold next to no memory.
+    pub parked: AtomicU64,
 }
 
 impl LiveListener {
@@ -100,7 +109,7 @@ impl LiveListener {
     ///
     /// # Errors
     /// When a certificate, key or CA file cannot be used.
-    pub fn build(listener: &Listener, connections: Arc<AtomicU64>) -> Result<Self, TlsError> {
+    pub fn build(listener: &Listener, connections: Arc<Connections>) -> Result<Self, TlsError> {
         let tls = listener
             .tls
             .as_ref()

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::conn::{Activity, Conn, Order};
 use super::listener::Bound;
-use super::live::{Live, LiveListener, View};
+use super::live::{Connections, Live, LiveListener, View};
 use super::pool::{Pools, Timer};
 use super::serve;
 use super::stream::Socket;
@@ -357,7 +357,7 @@ impl Worker {
     pub(crate) fn register(self: &Rc<Self>, conn: &Rc<Conn>) -> Registered {
         let key = self.connections.borrow_mut().insert(Rc::clone(conn));
         let count = Arc::clone(&conn.listener.connections);
-        count.fetch_add(1, Ordering::Relaxed);
+        count.open.fetch_add(1, Ordering::Relaxed);
         Registered {
             worker: Rc::clone(self),
             key,
@@ -451,13 +451,13 @@ impl Drop for Opened {
 pub(crate) struct Registered {
     worker: Rc<Worker>,
     key: usize,
-    count: Arc<AtomicU64>,
+    count: Arc<Connections>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         // A cut has emptied the list already.
         let _left = self.worker.connections.borrow_mut().try_remove(self.key);
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.count.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

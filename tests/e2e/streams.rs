@@ -67,3 +67,23 @@ fn a_new_binary_takes_the_sockets_over_and_the_old_one_leaves() {
     assert!(proxy.wait_exit().success());
     assert_eq!(proxy.get("/").text(), "still here");
 }
+
+#[test]
+fn a_connection_that_lay_idle_and_was_parked_answers_again() {
+    let origin = Origin::saying("ok");
+    let proxy = Proxy::in_front_of(origin.address());
+    let mut client = Client::connect(proxy.address());
+    for _ in 0..2 {
+        assert_eq!(client.get("/").text(), "ok");
+        proxy.metrics_until("the connection to be parked", |metrics| {
+            metrics.sum("tidegate_connections_parked", &[]) > 0.5
+        });
+    }
+    // Half a request wakes it, the other half completes it.
+    client.send(b"GET / HTTP/1.1\r\n");
+    proxy.metrics_until("the connection to be awake", |metrics| {
+        metrics.sum("tidegate_connections_parked", &[]) < 0.5
+    });
+    client.send(b"host: a\r\n\r\n");
+    assert_eq!(client.response("GET").text(), "ok");
+}

@@ -24,6 +24,7 @@ fn snapshot() -> Snapshot {
             name: "public".into(),
             address: "127.0.0.1:8080".into(),
             connections: 5,
+            parked: 2,
         }],
         upstreams: vec![UpstreamView {
             name: "orders".into(),

@@ -41,17 +41,17 @@ pub(super) async fn serve(conn: Rc<Conn>, stream: Stream, prefix: Vec<u8>) {
     let mut io = GuardedIo::new(stream, Guard::new(head), Rc::clone(&conn), prefix);
     loop {
         // Boxed: a parked connection then carries no room for a talking one.
-        let Some(parked) = Box::pin(talk(&conn, io)).await else {
+        let Some(idle) = Box::pin(talk(&conn, io)).await else {
             return;
         };
-        io = parked;
-        conn.set_parked(true);
+        io = idle;
+        let parked = conn.park();
         let ordered = poll_fn(|cx| match conn.take_order() {
             Some(Order::Park) | None => io.poll_readable(cx).map(|()| false),
             Some(Order::Drain | Order::HeadTimeout | Order::Close) => Poll::Ready(true),
         })
         .await;
-        conn.set_parked(false);
+        drop(parked);
         if ordered {
             return;
         }
