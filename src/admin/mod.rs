@@ -29,6 +29,7 @@ use crate::observe::prometheus;
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::Status;
 
+pub mod api;
 mod change;
 mod guard;
 mod openapi;
@@ -175,11 +176,11 @@ fn takes_only_plain_text(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.contains("text/plain") && !accept.contains("openmetrics"))
 }
 
-async fn status(State(state): State<AdminState>) -> Json<serde_json::Value> {
+async fn status(State(state): State<AdminState>) -> Json<api::Status> {
     Json(view::status(&state))
 }
 
-async fn upstreams(State(state): State<AdminState>) -> Json<serde_json::Value> {
+async fn upstreams(State(state): State<AdminState>) -> Json<api::Upstreams> {
     Json(view::upstreams(&state))
 }
 

@@ -1,97 +1,101 @@
-//! What is observed, as the API's JSON.
+//! What is observed, in the API's words.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::AdminState;
+use super::{AdminState, api};
 use crate::clock::SystemClock;
 use crate::config::plan::{HostMatch, Match, PathMatch};
 use crate::model::{RouteId, UpstreamId};
 use crate::observe::access_log::rfc3339;
-use crate::observe::snapshot::{EndpointView, UpstreamView};
+use crate::observe::snapshot::{EndpointView, ListenerView, UpstreamView};
 use crate::observe::tables::{OUTCOMES, Summary};
 
-pub(super) fn status(state: &AdminState) -> Value {
+pub(super) fn status(state: &AdminState) -> api::Status {
     let status = &state.status;
     let plan = state.plan.load();
     let snapshot = (state.snapshot)();
     let totals = state.metrics.totals();
     let outcomes = OUTCOMES.iter().zip(totals.by_outcome);
-    let outcomes = outcomes.map(|(outcome, n)| (outcome.as_str().to_owned(), n.into()));
-    let last_reload = status.last_reload().map(
-        |last| json!({ "ok": last.error.is_none(), "at": rfc3339(last.at), "error": last.error }),
-    );
-    let listeners: Vec<Value> = snapshot
-        .listeners
-        .iter()
-        .map(|l| json!({ "name": &*l.name, "address": l.address, "connections": l.connections }))
-        .collect();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "started_at": rfc3339(status.started_at()),
-        "uptime_seconds": SystemClock.now().since(status.started()).as_secs(),
-        "workers": plan.server.workers,
-        "draining": status.is_draining(),
-        "config": {
-            "source": plan.source.as_ref().map(|path| path.display().to_string()),
-            "hash": plan.hash,
-            "loaded_at": rfc3339(status.loaded_at()),
-            "last_reload": last_reload,
+    let reload = status.last_reload().map(|last| api::Reload {
+        ok: last.error.is_none(),
+        at: rfc3339(last.at),
+        error: last.error.clone(),
+    });
+    api::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: rfc3339(status.started_at()),
+        uptime_seconds: SystemClock.now().since(status.started()).as_secs(),
+        workers: plan.server.workers,
+        draining: status.is_draining(),
+        config: api::Config {
+            source: plan.source.as_ref().map(|path| path.display().to_string()),
+            hash: plan.hash.clone(),
+            loaded_at: rfc3339(status.loaded_at()),
+            last_reload: reload,
         },
-        "connections": snapshot.connections(),
-        "listeners": listeners,
-        "exchanges": {
-            "total": totals.exchanges,
-            "errors": totals.errors,
-            "by_outcome": outcomes.collect::<serde_json::Map<String, Value>>(),
-            "bytes_in": totals.bytes_in,
-            "bytes_out": totals.bytes_out,
+        connections: snapshot.connections(),
+        listeners: snapshot.listeners.iter().map(listener).collect(),
+        exchanges: api::Exchanges {
+            total: totals.exchanges,
+            errors: totals.errors,
+            by_outcome: outcomes
+                .map(|(outcome, count)| (outcome.as_str().to_owned(), count))
+                .collect(),
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
         },
-        "dropped": {
-            "exchanges": state.metrics.drops().exchanges(),
-            "access_log_lines": state.metrics.drops().lines(),
+        dropped: api::Dropped {
+            exchanges: state.metrics.drops().exchanges(),
+            access_log_lines: state.metrics.drops().lines(),
         },
-    })
+    }
 }
 
-pub(super) fn upstreams(state: &AdminState) -> Value {
+fn listener(view: &ListenerView) -> api::Listener {
+    api::Listener {
+        name: view.name.as_ref().to_owned(),
+        address: view.address.clone(),
+        connections: view.connections,
+    }
+}
+
+pub(super) fn upstreams(state: &AdminState) -> api::Upstreams {
     let snapshot = (state.snapshot)();
-    let upstreams: Vec<Value> = snapshot
-        .upstreams
-        .iter()
-        .map(|u| upstream(state, u))
-        .collect();
-    json!({ "upstreams": upstreams })
+    let upstreams = snapshot.upstreams.iter();
+    api::Upstreams {
+        upstreams: upstreams.map(|view| upstream(state, view)).collect(),
+    }
 }
 
-fn upstream(state: &AdminState, view: &UpstreamView) -> Value {
+fn upstream(state: &AdminState, view: &UpstreamView) -> api::Upstream {
     let id = state.directories.upstreams.find(&view.name);
     let summary = id.and_then(|id| state.metrics.upstream(UpstreamId::new(id)));
-    json!({
-        "name": &*view.name,
-        "protocol": view.protocol,
-        "balance": view.balance,
-        "in_flight": view.in_flight,
-        "connections": view.connections,
-        "traffic": traffic(summary.unwrap_or_default()),
-        "endpoints": view.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
-    })
+    api::Upstream {
+        name: view.name.as_ref().to_owned(),
+        protocol: view.protocol.to_owned(),
+        balance: view.balance.clone(),
+        in_flight: view.in_flight,
+        connections: view.connections,
+        traffic: traffic(summary.unwrap_or_default()),
+        endpoints: view.endpoints.iter().map(endpoint).collect(),
+    }
 }
 
-fn endpoint(view: &EndpointView) -> Value {
-    json!({
-        "address": view.address,
-        "zone": view.zone.as_deref(),
-        "weight": view.weight,
-        "healthy": view.state.is_in_use(),
-        "state": view.state.as_str(),
-        "message": view.message,
-        "in_flight": view.in_flight,
-        "latency_ms": milliseconds(view.latency),
-        "connections": view.connections,
-    })
+fn endpoint(view: &EndpointView) -> api::Endpoint {
+    api::Endpoint {
+        address: view.address.clone(),
+        zone: view.zone.as_deref().map(str::to_owned),
+        weight: view.weight,
+        healthy: view.state.is_in_use(),
+        state: view.state.as_str().to_owned(),
+        message: view.message.clone(),
+        in_flight: view.in_flight,
+        latency_ms: milliseconds(view.latency),
+        connections: view.connections,
+    }
 }
 
 pub(super) fn routes(state: &AdminState) -> Value {
@@ -143,24 +147,24 @@ fn matches(matches: &Match) -> Value {
     })
 }
 
-fn traffic(summary: Summary) -> Value {
+fn traffic(summary: Summary) -> api::Traffic {
     let recent = summary.recent;
-    json!({
-        "total": {
-            "requests": summary.requests,
-            "errors": summary.errors,
-            "bytes_in": summary.bytes_in,
-            "bytes_out": summary.bytes_out,
+    api::Traffic {
+        total: api::Total {
+            requests: summary.requests,
+            errors: summary.errors,
+            bytes_in: summary.bytes_in,
+            bytes_out: summary.bytes_out,
         },
-        "recent": {
-            "over_seconds": recent.over.as_secs(),
-            "requests": recent.requests,
-            "errors": recent.errors,
-            "p50_ms": milliseconds(recent.p50),
-            "p98_ms": milliseconds(recent.p98),
-            "p99_ms": milliseconds(recent.p99),
+        recent: api::Recent {
+            over_seconds: recent.over.as_secs(),
+            requests: recent.requests,
+            errors: recent.errors,
+            p50_ms: milliseconds(recent.p50),
+            p98_ms: milliseconds(recent.p98),
+            p99_ms: milliseconds(recent.p99),
         },
-    })
+    }
 }
 
 /// Whole microseconds, as milliseconds.

@@ -23,7 +23,7 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
             plan.routes.len()
         )),
         Err(mistakes) => {
-            complain(&mistakes.render(color()));
+            complain(&mistakes.render(color(&std::io::stderr())));
             ExitCode::from(USAGE)
         }
     }

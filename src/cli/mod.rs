@@ -2,8 +2,13 @@
 //! configuration error.
 
 mod check;
+mod client;
 mod demo;
+mod query;
 mod run;
+mod status;
+mod table;
+mod upstreams;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -11,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use self::query::QueryArgs;
 use crate::config::{Source, schema};
 
 /// An adaptive resilience proxy.
@@ -35,6 +41,15 @@ enum Command {
     /// Show the proxy at work between built-in origins and clients.
     #[command(after_help = "Example:\n  tidegate demo")]
     Demo,
+    /// Show what runs, on which configuration, and how it fares.
+    #[command(after_help = "Example:\n  tidegate status --admin http://10.0.0.7:9900")]
+    Status(QueryArgs),
+    /// Show each upstream with its endpoints, their health and their load.
+    ///
+    /// Rates, errors and P99 are those of the last seconds. LATENCY is the median of an upstream's exchanges,
+    /// and the moving average of an endpoint's.
+    #[command(after_help = "Example:\n  tidegate upstreams -o json | jq '.upstreams[].in_flight'")]
+    Upstreams(QueryArgs),
     /// Print completions for a shell.
     #[command(
         after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate"
@@ -105,6 +120,8 @@ pub fn run() -> ExitCode {
             print(&text)
         }
         Command::Demo => demo::demo(),
+        Command::Status(query) => status::status(query),
+        Command::Upstreams(query) => upstreams::upstreams(query),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
@@ -128,8 +145,9 @@ fn complain(text: &str) {
     let _nobody = writeln!(io::stderr().lock(), "{}", text.trim_end());
 }
 
-fn color() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether what goes to `stream` is coloured: when a terminal shows it, and nobody asked for none.
+fn color(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The number of descriptors this process may open, raised as far as permitted.

@@ -13,7 +13,7 @@ pub(super) fn run(source: Source) -> ExitCode {
     let plan = match source.load(limit) {
         Ok(plan) => plan,
         Err(mistakes) => {
-            complain(&mistakes.render(color()));
+            complain(&mistakes.render(color(&std::io::stderr())));
             return ExitCode::from(USAGE);
         }
     };
@@ -57,7 +57,7 @@ pub(super) fn log_to_stderr() {
         .and_then(|level| level.parse().ok());
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(color())
+        .with_ansi(color(&std::io::stderr()))
         .with_max_level(level.unwrap_or(LevelFilter::INFO));
     if std::io::stderr().is_terminal() {
         builder.init();

@@ -4,17 +4,19 @@
 //! both, so the numbers of one answer belong together and a name that left the configuration leaves with
 //! it. Depends on its neighbours in this room and the registry of names.
 
+mod out;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::fmt::Error;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, text,
-};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::encoding::{DescriptorEncoder, text};
+use prometheus_client::registry::Registry;
 
+use self::out::Out;
 use super::collector::Metrics;
 use super::process::Process;
 use super::series::Series;
@@ -22,7 +24,6 @@ use super::snapshot::Snapshot;
 use super::status::Status;
 use super::tables::{ClientKey, Families, OUTCOMES, ServerKey, row_identity};
 use crate::engine::registry::{Directories, Directory};
-use crate::measure::histogram::Histogram;
 use crate::model::{Phase, Reason};
 
 /// The content type of what [`render`] returns.
@@ -112,115 +113,8 @@ impl Collector for Exposition {
         self.counters(&mut out)?;
         self.gauges(&mut out)?;
         self.configuration(&mut out)?;
-        process(&self.process, &mut out)
+        out.process(&self.process)
     }
-}
-
-/// Writes whole families.
-struct Out<'a>(DescriptorEncoder<'a>);
-
-impl Out<'_> {
-    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl IntoIterator<Item = (L, V)>,
-    ) -> Result<(), Error> {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in rows {
-            let mut row = metric.encode_family(&labels)?;
-            row.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-        }
-        Ok(())
-    }
-
-    /// One counter without labels; nothing when there is no value.
-    fn counter(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        value: Option<impl EncodeCounterValue>,
-    ) -> Result<(), Error> {
-        let Some(value) = value else { return Ok(()) };
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
-    }
-
-    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl IntoIterator<Item = (L, V)>,
-    ) -> Result<(), Error> {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in rows {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    /// One gauge without labels; nothing when there is no value.
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        value: Option<impl EncodeGaugeValue>,
-    ) -> Result<(), Error> {
-        let Some(value) = value else { return Ok(()) };
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        metric.encode_gauge(&value)
-    }
-
-    /// A family of durations; its name gets `_seconds`.
-    fn histograms<'h, L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl IntoIterator<Item = (L, &'h Histogram)>,
-    ) -> Result<(), Error> {
-        let kind = MetricType::Histogram;
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
-        for (labels, histogram) in rows {
-            let buckets: Vec<(f64, u64)> = histogram
-                .buckets()
-                .map(|(bound, count)| (bound.map_or(f64::INFINITY, seconds), count))
-                .collect();
-            metric
-                .encode_family(&labels)?
-                .encode_histogram::<NoLabelSet>(
-                    sum_seconds(histogram),
-                    histogram.count(),
-                    &buckets,
-                    None,
-                )?;
-        }
-        Ok(())
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the text format's numbers are f64"
-)]
-fn sum_seconds(histogram: &Histogram) -> f64 {
-    histogram.sum_nanos() as f64 / 1e9
 }
 
 /// A label's text: of a known name, of none, or of one that is out of the directory.
@@ -494,48 +388,3 @@ fn client_labels(
         ("http_response_status_code", status.into()),
     ]
 }
-
-fn process(process: &Process, out: &mut Out<'_>) -> Result<(), Error> {
-    let (bytes, seconds) = (Some(&Unit::Bytes), Some(&Unit::Seconds));
-    out.counter(
-        "process_cpu",
-        "User and system CPU time.",
-        seconds,
-        process.cpu_seconds,
-    )?;
-    out.gauge(
-        "process_resident_memory",
-        "Resident memory.",
-        bytes,
-        process.resident_bytes,
-    )?;
-    out.gauge(
-        "process_virtual_memory",
-        "Address space.",
-        bytes,
-        process.virtual_bytes,
-    )?;
-    let help = "Since the Unix epoch.";
-    out.gauge(
-        "process_start_time",
-        help,
-        seconds,
-        process.start_time_seconds,
-    )?;
-    out.gauge(
-        "process_open_fds",
-        "Open file descriptors.",
-        None,
-        process.open_fds,
-    )?;
-    out.gauge(
-        "process_max_fds",
-        "Limit on open file descriptors.",
-        None,
-        process.max_fds,
-    )?;
-    out.gauge("process_threads", "Threads.", None, process.threads)
-}
-
-#[cfg(test)]
-mod tests;

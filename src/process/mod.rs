@@ -20,7 +20,7 @@ use crate::clock::SystemClock;
 use crate::config::plan::{Bind, Plan};
 use crate::config::{Source, diff, explain, watch};
 use crate::discovery::dns::Discovery;
-use crate::discovery::health::Checks;
+use crate::discovery::health::{Checks, Tls};
 use crate::engine::registry::Directories;
 use crate::engine::upstream::Upstreams;
 use crate::observe::collector::Collector;
@@ -170,7 +170,14 @@ impl Process {
         process.start_workers(workers)?;
         process.adopt(opened);
         process.discovery.reconcile(&process.upstreams);
-        let checks = Checks::new(crate::proxy::check_tls, seed());
+        let tls = |upstream: &_, endpoint: &_| {
+            let (config, server_name) = crate::proxy::endpoint_tls(upstream, endpoint)?;
+            Some(Tls {
+                config,
+                server_name,
+            })
+        };
+        let checks = Checks::new(tls, seed());
         let upstreams = Arc::clone(&process.upstreams);
         tokio::spawn(checks.supervise(upstreams, Arc::clone(&process.changed)));
         process.sockets.admin(inherited);

@@ -6,7 +6,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
 
+use super::stream::Socket as Client;
 use crate::config::plan::Bind;
 
 /// Connections the kernel keeps for us while we are busy.
@@ -34,6 +36,36 @@ impl Bound {
                 .ok()
                 .and_then(|address| address.as_pathname().map(|path| path.display().to_string()))
                 .map_or_else(String::new, |path| format!("unix:{path}")),
+        }
+    }
+}
+
+/// A listening socket registered with the runtime it was made on.
+#[derive(Debug)]
+pub(crate) enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    pub(crate) fn new(bound: Bound) -> io::Result<Self> {
+        Ok(match bound {
+            Bound::Tcp(socket) => Self::Tcp(TcpListener::from_std(socket)?),
+            Bound::Unix(socket) => Self::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+
+    /// The next client, and its address if it has one. Loses nobody when dropped before it is done.
+    pub(crate) async fn accept(&self) -> io::Result<(Client, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok((Client::Tcp(stream), Some(peer)))
+            }
+            Self::Unix(socket) => {
+                let (stream, _unnamed) = socket.accept().await?;
+                Ok((Client::Unix(stream), None))
+            }
         }
     }
 }

@@ -25,18 +25,23 @@ mod track;
 mod upgrade;
 pub mod worker;
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
 use crate::config::plan;
-use crate::discovery::health::Tls;
 use crate::engine::upstream::EndpointState;
 
-/// What a health check of `endpoint` needs to speak TLS as the upstream's own traffic does.
+/// What it takes to speak TLS to `endpoint` as the upstream's own traffic does: the session's settings and
+/// the name the endpoint must prove. None when the upstream is not spoken to over TLS.
 #[must_use]
-pub fn check_tls(upstream: &plan::Upstream, endpoint: &EndpointState) -> Option<Tls> {
+pub fn endpoint_tls(
+    upstream: &plan::Upstream,
+    endpoint: &EndpointState,
+) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
     let tls = upstream.tls.as_ref()?;
     let config = tls::client_config(tls, upstream.protocol).ok()?;
-    let name = tls.server_name.as_deref();
-    Some(Tls {
-        config,
-        server_name: connect::server_name(name, endpoint.address()).ok()?,
-    })
+    let name = connect::server_name(tls.server_name.as_deref(), endpoint.address()).ok()?;
+    Some((config, name))
 }

@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use slab::Slab;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::conn::{Activity, Conn, Order};
-use super::listener::Bound;
+use super::listener::{Acceptor, Bound};
 use super::live::{Connections, Live, LiveListener, View};
 use super::pool::{Pools, Timer};
 use super::serve;
@@ -254,50 +253,25 @@ impl Worker {
     }
 
     fn listen(self: &Rc<Self>, bound: Bound, listener: Arc<LiveListener>) -> io::Result<()> {
+        let acceptor = Acceptor::new(bound)?;
         let name = Arc::clone(&listener.listener.name);
         let stop = Rc::new(Notify::new());
         let worker = Rc::clone(self);
         let (accepted_for, stopped) = (Arc::clone(&name), Rc::clone(&stop));
-        match bound {
-            Bound::Tcp(socket) => {
-                let socket = TcpListener::from_std(socket)?;
-                tokio::task::spawn_local(async move {
-                    loop {
-                        worker.wait_for_room().await;
-                        let accepted = tokio::select! {
-                            biased;
-                            accepted = socket.accept() => accepted,
-                            () = stopped.notified() => return,
-                        };
-                        match accepted {
-                            Ok((stream, peer)) => {
-                                worker.accepted(&accepted_for, Socket::Tcp(stream), Some(peer));
-                            }
-                            Err(error) => worker.not_accepted(&error).await,
-                        }
-                    }
-                });
+        tokio::task::spawn_local(async move {
+            loop {
+                worker.wait_for_room().await;
+                let accepted = tokio::select! {
+                    biased;
+                    accepted = acceptor.accept() => accepted,
+                    () = stopped.notified() => return,
+                };
+                match accepted {
+                    Ok((socket, peer)) => worker.accepted(&accepted_for, socket, peer),
+                    Err(error) => worker.not_accepted(&error).await,
+                }
             }
-            Bound::Unix(socket) => {
-                let socket = UnixListener::from_std(socket)?;
-                tokio::task::spawn_local(async move {
-                    loop {
-                        worker.wait_for_room().await;
-                        let accepted = tokio::select! {
-                            biased;
-                            accepted = socket.accept() => accepted,
-                            () = stopped.notified() => return,
-                        };
-                        match accepted {
-                            Ok((stream, _)) => {
-                                worker.accepted(&accepted_for, Socket::Unix(stream), None);
-                            }
-                            Err(error) => worker.not_accepted(&error).await,
-                        }
-                    }
-                });
-            }
-        }
+        });
         let listening = Listening {
             current: listener,
             stop,

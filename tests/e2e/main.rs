@@ -18,6 +18,7 @@
 mod support;
 
 mod basic;
+mod cli;
 mod harness;
 mod lifecycle;
 mod malformed;
