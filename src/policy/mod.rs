@@ -4,5 +4,7 @@
 //! and clock only, so that hours can be simulated in milliseconds.
 
 pub mod balance;
+pub mod breaker;
 pub mod ewma;
 pub mod health;
+pub mod setting;
