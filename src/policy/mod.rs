@@ -7,4 +7,5 @@ pub mod balance;
 pub mod breaker;
 pub mod ewma;
 pub mod health;
+pub mod outlier;
 pub mod setting;

@@ -17,6 +17,14 @@ pub enum Invalid {
         /// What was given.
         value: f64,
     },
+    /// A factor that must be above one.
+    #[error("{key}: {value} is not a factor above 1")]
+    Factor {
+        /// The key in the contract.
+        key: &'static str,
+        /// What was given.
+        value: f64,
+    },
     /// A count or a duration that must not be zero.
     #[error("{key} must not be zero")]
     Zero {
@@ -31,6 +39,15 @@ pub(super) fn ratio(key: &'static str, value: f64) -> Result<f64, Invalid> {
         Ok(value)
     } else {
         Err(Invalid::Ratio { key, value })
+    }
+}
+
+/// `value` if it is finite and above one.
+pub(super) fn factor(key: &'static str, value: f64) -> Result<f64, Invalid> {
+    if value.is_finite() && value > 1.0 {
+        Ok(value)
+    } else {
+        Err(Invalid::Factor { key, value })
     }
 }
 
@@ -66,9 +83,12 @@ mod tests {
         for value in [0.0, -0.1, 1.1, f64::NAN, f64::INFINITY] {
             assert!(ratio("breaker.slow_ratio", value).is_err(), "{value}");
         }
+        for value in [1.0, 0.5, f64::NAN, f64::INFINITY] {
+            assert!(factor("outlier.slow_factor", value).is_err(), "{value}");
+        }
         let error = duration("breaker.window", Duration::ZERO).unwrap_err();
         assert_eq!(error.to_string(), "breaker.window must not be zero");
-        assert_eq!(ratio("k", 1.0), Ok(1.0));
+        assert_eq!((ratio("k", 1.0), factor("k", 3.0)), (Ok(1.0), Ok(3.0)));
         assert_eq!((count("k", 1), count("k", 0).is_err()), (Ok(1), true));
     }
 }
