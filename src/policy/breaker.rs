@@ -23,7 +23,7 @@ mod ledger;
 mod probes;
 #[cfg(test)]
 mod tests;
-mod window;
+mod totals;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,8 @@ use self::era::Era;
 use self::ledger::Ledger;
 pub use self::ledger::{Order, Position, Transition, Why};
 use self::probes::{Probe, Probes, Verdict};
-use self::window::{Call, Window};
+use self::totals::{Call, Totals};
+use super::window::Window;
 use crate::clock::Instant;
 
 /// Requests that go ahead while half-open. Three, because one decides by chance and more would be a burst.
@@ -177,7 +178,7 @@ pub struct Breaker {
     /// The packed [`Era`]. Written under the ledger's lock only.
     era: AtomicU64,
     config: Live,
-    window: Window,
+    window: Window<3>,
     probes: Arc<Probes>,
     ledger: Mutex<Ledger>,
 }
@@ -249,11 +250,11 @@ impl Breaker {
         if self.era.load(Ordering::Relaxed) != word {
             return;
         }
-        self.window.add(call, now);
+        self.window.add(call.counts(), now);
         if call == Call::Good || Era::unpack(word).is_forced(now) {
             return;
         }
-        let totals = self.window.totals(now);
+        let totals = Totals::from(self.window.totals(now));
         if totals.calls < self.config.min_requests() {
             return;
         }
@@ -281,7 +282,7 @@ impl Breaker {
         let era = self.era();
         let state = era.state(now);
         let closed = state == State::Closed;
-        let totals = self.window.totals(now);
+        let totals = Totals::from(self.window.totals(now));
         Report {
             state,
             admitted: match state {

@@ -8,4 +8,6 @@ pub mod breaker;
 pub mod ewma;
 pub mod health;
 pub mod outlier;
+pub mod retry;
 pub mod setting;
+mod window;

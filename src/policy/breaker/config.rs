@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::window::Totals;
+use super::totals::Totals;
 use super::{Evidence, Measure};
 use crate::policy::setting::{self, Invalid, nanos};
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::window::{Call, Totals};
+use super::totals::{Call, Totals};
 use super::{Live, PROBES};
 use crate::clock::Instant;
 use crate::policy::breaker::Evidence;
