@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod ewma;
 pub mod health;
 pub mod outlier;
+pub mod protect;
 pub mod retry;
 pub mod setting;
 mod window;
