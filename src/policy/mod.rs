@@ -4,5 +4,11 @@
 //! and clock only, so that hours can be simulated in milliseconds.
 
 pub mod balance;
+pub mod breaker;
 pub mod ewma;
 pub mod health;
+pub mod outlier;
+pub mod protect;
+pub mod retry;
+pub mod setting;
+mod window;
