@@ -4,5 +4,8 @@
 //! and clock only, so that hours can be simulated in milliseconds.
 
 pub mod balance;
+pub mod concurrency;
 pub mod ewma;
 pub mod health;
+pub mod queue;
+pub(crate) mod slab;
