@@ -2,6 +2,7 @@
 //!
 //! Depends on policy, measure, model and clock; knows nothing of hyper, tokio or the file format.
 
+pub mod admission;
 pub mod registry;
 #[cfg(feature = "proxy")]
 pub mod upstream;

@@ -5,10 +5,13 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod concurrency;
 pub mod ewma;
 pub mod health;
 pub mod outlier;
 pub mod protect;
+pub mod queue;
 pub mod retry;
 pub mod setting;
+pub(crate) mod slab;
 mod window;

@@ -1,0 +1,110 @@
+//! One queue of a tier: its waiters, its account with the round robin, and `CoDel`'s view of it.
+
+use std::time::Duration;
+
+use super::list::{Linked, Links, List};
+use super::node::Node;
+use super::refusal::Refusal;
+use crate::clock::Instant;
+use crate::policy::slab::Slab;
+
+/// How long the sojourn may stay above its target before that is a standing queue (`CoDel`'s interval).
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Which of its tier's rings a queue is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ring {
+    /// None: nobody waits in it.
+    Idle,
+    /// Those that came lately and have not used up their turn.
+    Fresh,
+    /// Those served in rotation.
+    Old,
+}
+
+#[derive(Debug)]
+pub(super) struct Flow {
+    links: Links,
+    pub(super) ring: Ring,
+    pub(super) waiters: List,
+    /// Upstream time it may still use in this round, in nanoseconds by weight; what it used too much, below zero.
+    pub(super) deficit: i64,
+    /// The tier's round its deficit stands for.
+    pub(super) round: u64,
+    /// Since when the oldest waiter has been above its target without a break.
+    late_since: Option<Instant>,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            links: Links::default(),
+            ring: Ring::Idle,
+            waiters: List::default(),
+            deficit: 0,
+            round: 0,
+            late_since: None,
+        }
+    }
+}
+
+impl Flow {
+    /// Looks at its oldest waiter; true once there has been a standing queue for an interval.
+    pub(super) fn is_overloaded<T>(&mut self, now: Instant, nodes: &Slab<Node<T>>) -> bool {
+        let oldest = self.waiters.first().and_then(|index| nodes.at(index));
+        let Some(oldest) = oldest.filter(|oldest| oldest.sojourn(now) > oldest.target()) else {
+            self.late_since = None;
+            return false;
+        };
+        let since = *self.late_since.get_or_insert_with(|| oldest.late_from());
+        now.since(since) >= INTERVAL
+    }
+
+    /// Whoever is served next: the oldest, or while overloaded the newest.
+    pub(super) fn next<T>(&mut self, now: Instant, nodes: &Slab<Node<T>>) -> Option<u32> {
+        if self.is_overloaded(now, nodes) {
+            self.waiters.last()
+        } else {
+            self.waiters.first()
+        }
+    }
+
+    /// Whoever is served last, and so loses least by being sent away.
+    pub(super) fn least_entitled<T>(&mut self, now: Instant, nodes: &Slab<Node<T>>) -> Option<u32> {
+        if self.is_overloaded(now, nodes) {
+            self.waiters.first()
+        } else {
+            self.waiters.last()
+        }
+    }
+
+    /// The oldest waiter and its refusal, if it has waited too long: past `max_wait` or its deadline, or, while
+    /// overloaded, twice the target (Facebook's rule). The last one is left in peace, so that shedding never
+    /// idles the upstream.
+    pub(super) fn outstayed<T>(
+        &mut self,
+        now: Instant,
+        nodes: &Slab<Node<T>>,
+        max_wait: Duration,
+    ) -> Option<(u32, Refusal)> {
+        let index = self.waiters.first()?;
+        let oldest = nodes.at(index)?;
+        if let Some(refusal) = oldest.overdue(now, max_wait) {
+            return Some((index, refusal));
+        }
+        let (sojourn, allowed) = (oldest.sojourn(now), oldest.target() * 2);
+        let shed = sojourn > allowed && self.waiters.len() > 1 && self.is_overloaded(now, nodes);
+        shed.then(|| (index, Refusal::queue_timeout(sojourn, allowed)))
+    }
+
+    /// Nobody waits any more: there is no standing queue.
+    pub(super) const fn rest(&mut self) {
+        self.late_since = None;
+    }
+}
+
+impl Linked for Flow {
+    fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+}

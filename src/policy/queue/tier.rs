@@ -1,0 +1,263 @@
+//! One tier: deficit round robin over its queues.
+//!
+//! A queue is served while its deficit is above zero, pays each turn by its cost, and gets one quantum a
+//! round: Shreedhar and Varghese's algorithm with the deficit allowed to go below zero, so that no cost needs
+//! to be known to fit (as in Linux's `fq_codel`). As there, a queue that was idle for a round goes before those in
+//! rotation until it has used its quantum, which is what makes a mouse's wait short. What a queue owes when
+//! it falls idle it still owes when it comes back, less a quantum for each round that passed; once the whole
+//! tier is empty nobody was wronged, and all is forgotten.
+
+use super::flow::{Flow, Ring};
+use super::hand::{QUEUES, deal};
+use super::list::List;
+use super::node::Node;
+use super::refusal::Refusal;
+use super::{Fairness, Turn};
+use crate::policy::slab::Slab;
+
+/// The deepest debt, one minute: more is forgotten, for a queue outlives the client that ran into it.
+const MAX_DEBT: i64 = 60_000_000_000;
+
+/// The rounds that pass when a tier empties: with the least quantum, more than the deepest debt is worth.
+const AMNESTY: u64 = 1 << 16;
+
+#[derive(Debug)]
+pub(super) struct Tier {
+    flows: Box<[Flow]>,
+    fresh: List,
+    old: List,
+    /// How many quanta a queue that always waited has been given.
+    round: u64,
+    pub(super) waiting: u32,
+    /// What the floor owes this tier, in nanoseconds of upstream time.
+    pub(super) credit: i64,
+}
+
+impl Tier {
+    pub(super) fn new() -> Self {
+        Self {
+            flows: (0..QUEUES).map(|_| Flow::default()).collect(),
+            fresh: List::default(),
+            old: List::default(),
+            round: 1,
+            waiting: 0,
+            credit: 0,
+        }
+    }
+
+    /// The queue a client joins: the one that ends with its own waiter, else the shortest of its hand. So one
+    /// client is in one queue and has one turn a round, not one for each card it holds.
+    pub(super) fn choose<T>(&self, client: u64, fairness: Fairness, nodes: &Slab<Node<T>>) -> u32 {
+        if fairness == Fairness::None {
+            return 0;
+        }
+        let mut shortest = (u32::MAX, 0);
+        for card in deal(client) {
+            let Some(flow) = self.flows.get(card as usize) else {
+                continue;
+            };
+            let last = flow.waiters.last().and_then(|index| nodes.at(index));
+            if last.is_some_and(|last| last.client == client) {
+                return card;
+            }
+            let length = flow.waiters.len();
+            if length < shortest.0 {
+                shortest = (length, card);
+            }
+        }
+        shortest.1
+    }
+
+    /// Queues somebody waits in.
+    pub(super) const fn active(&self) -> u32 {
+        self.fresh.len() + self.old.len()
+    }
+
+    /// How many wait in this queue.
+    pub(super) fn length(&self, flow: u32) -> u32 {
+        self.flows
+            .get(flow as usize)
+            .map_or(0, |flow| flow.waiters.len())
+    }
+
+    /// The longest queue and its length.
+    pub(super) fn longest(&self) -> (u32, u32) {
+        let lengths = self.flows.iter().map(|flow| flow.waiters.len());
+        let longest = (0..).zip(lengths).max_by_key(|(_, length)| *length);
+        longest.unwrap_or((0, 0))
+    }
+
+    /// Who should leave this queue if somebody must.
+    pub(super) fn least_entitled<T>(
+        &mut self,
+        flow: u32,
+        turn: &Turn,
+        nodes: &Slab<Node<T>>,
+    ) -> Option<u32> {
+        let flow = self.flows.get_mut(flow as usize)?;
+        flow.least_entitled(turn.now, nodes)
+    }
+
+    /// Adds the waiter at `index` to its queue.
+    pub(super) fn join<T>(
+        &mut self,
+        index: u32,
+        flow: u32,
+        quantum: i64,
+        nodes: &mut Slab<Node<T>>,
+    ) {
+        let round = self.round;
+        let Some(queue) = self.flows.get_mut(flow as usize) else {
+            return;
+        };
+        queue.waiters.push_back(nodes, index);
+        self.waiting += 1;
+        if queue.ring != Ring::Idle {
+            return;
+        }
+        let passed = i64::try_from(round.saturating_sub(queue.round)).unwrap_or(i64::MAX);
+        let earned = quantum.saturating_mul(passed);
+        queue.deficit = queue.deficit.saturating_add(earned).min(quantum);
+        queue.round = round;
+        let ring = if queue.deficit > 0 {
+            Ring::Fresh
+        } else {
+            Ring::Old
+        };
+        self.enter(flow, ring);
+    }
+
+    /// Removes the waiter at `index`, whatever its place.
+    pub(super) fn leave<T>(&mut self, index: u32, nodes: &mut Slab<Node<T>>) -> Option<Node<T>> {
+        let flow = nodes.at(index)?.flow;
+        let queue = self.flows.get_mut(flow as usize)?;
+        queue.waiters.remove(nodes, index);
+        let idle = queue.waiters.len() == 0;
+        self.waiting -= 1;
+        if idle {
+            queue.rest();
+            self.enter(flow, Ring::Idle);
+        }
+        if self.waiting == 0 {
+            self.round += AMNESTY;
+        }
+        nodes.remove_at(index)
+    }
+
+    /// Serves whose turn it is, and sends away on the way whoever has waited too long. None when nobody is
+    /// left whom `blocked` lets pass.
+    ///
+    /// Each visit serves, drops a waiter, gives a quantum or passes over a blocked queue, and rounds in which
+    /// everybody is in debt are given at once: no more than a few visits per active queue, on average one.
+    pub(super) fn pop<T>(
+        &mut self,
+        turn: &Turn,
+        nodes: &mut Slab<Node<T>>,
+        blocked: &impl Fn(u64) -> bool,
+        dropped: &mut impl FnMut(T, Refusal),
+    ) -> Option<Node<T>> {
+        let (mut passed_over, mut in_debt) = (0, 0);
+        loop {
+            let flow = self.fresh.first().or_else(|| self.old.first())?;
+            if let Some((index, refusal)) = self.overdue(flow, turn, nodes) {
+                if let Some(node) = self.leave(index, nodes) {
+                    dropped(node.payload, refusal);
+                }
+                continue;
+            }
+            let queue = self.flows.get_mut(flow as usize)?;
+            if queue.deficit <= 0 {
+                if in_debt > self.active() {
+                    self.forward(turn.quantum);
+                    in_debt = 0;
+                } else {
+                    self.credit(flow, turn.quantum);
+                    in_debt += 1;
+                }
+                passed_over = 0;
+                continue;
+            }
+            let index = queue.next(turn.now, nodes)?;
+            let next = nodes.at(index)?;
+            if blocked(next.client) {
+                passed_over += 1;
+                if passed_over > self.active() {
+                    return None;
+                }
+                self.enter(flow, Ring::Old);
+                continue;
+            }
+            queue.deficit = (queue.deficit - next.charge()).max(-MAX_DEBT);
+            return self.leave(index, nodes);
+        }
+    }
+
+    /// Charges what a turn took beyond what was expected, or gives back what it did not need.
+    pub(super) fn settle(&mut self, flow: u32, charge: i64, quantum: i64) {
+        if let Some(queue) = self.flows.get_mut(flow as usize) {
+            queue.deficit = queue
+                .deficit
+                .saturating_sub(charge)
+                .clamp(-MAX_DEBT, quantum.max(queue.deficit));
+        }
+    }
+
+    /// Who at the head of this queue has to go: the oldest, or the next if its own deadline is too near.
+    fn overdue<T>(
+        &mut self,
+        flow: u32,
+        turn: &Turn,
+        nodes: &Slab<Node<T>>,
+    ) -> Option<(u32, Refusal)> {
+        let queue = self.flows.get_mut(flow as usize)?;
+        let oldest = queue.outstayed(turn.now, nodes, turn.max_wait);
+        oldest.or_else(|| {
+            let next = queue.next(turn.now, nodes)?;
+            let refusal = nodes.at(next)?.overdue(turn.now, turn.max_wait)?;
+            Some((next, refusal))
+        })
+    }
+
+    /// Gives a queue in debt its quantum and sends it to the end of the rotation.
+    fn credit(&mut self, flow: u32, quantum: i64) {
+        if let Some(queue) = self.flows.get_mut(flow as usize) {
+            queue.deficit += quantum;
+            queue.round = self.round.max(queue.round + 1);
+            self.round = queue.round;
+            self.enter(flow, Ring::Old);
+        }
+    }
+
+    /// Gives every queue in debt the rounds that the least indebted one needs.
+    fn forward(&mut self, quantum: i64) {
+        let indebted = |flow: &&mut Flow| flow.ring != Ring::Idle && flow.deficit <= 0;
+        let needed = self.flows.iter_mut().filter(indebted);
+        let rounds = needed
+            .map(|flow| 1 - flow.deficit / quantum)
+            .min()
+            .unwrap_or(0);
+        self.round += u64::try_from(rounds).unwrap_or(0);
+        for flow in self.flows.iter_mut().filter(indebted) {
+            flow.deficit += rounds.saturating_mul(quantum);
+            flow.round = self.round;
+        }
+    }
+
+    /// Puts a queue at the end of a ring.
+    fn enter(&mut self, flow: u32, ring: Ring) {
+        let Some(queue) = self.flows.get_mut(flow as usize) else {
+            return;
+        };
+        let left = std::mem::replace(&mut queue.ring, ring);
+        match left {
+            Ring::Idle => {}
+            Ring::Fresh => self.fresh.remove(&mut *self.flows, flow),
+            Ring::Old => self.old.remove(&mut *self.flows, flow),
+        }
+        match ring {
+            Ring::Idle => {}
+            Ring::Fresh => self.fresh.push_back(&mut *self.flows, flow),
+            Ring::Old => self.old.push_back(&mut *self.flows, flow),
+        }
+    }
+}
