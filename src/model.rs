@@ -243,6 +243,44 @@ impl Phases {
     }
 }
 
+/// What the numbers of a [`Rejection`] count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Requests.
+    Requests,
+    /// Seconds.
+    Seconds,
+    /// A share, between 0 and 1.
+    Ratio,
+}
+
+impl Unit {
+    /// The unit's word in details and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Seconds => "seconds",
+            Self::Ratio => "ratio",
+        }
+    }
+}
+
+/// A policy's decision against a request, with all that explains it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rejection {
+    /// Why; it names the policy as well.
+    pub reason: Reason,
+    /// What the policy saw, in `unit`.
+    pub value: f64,
+    /// What it held that to, in `unit`.
+    pub threshold: f64,
+    /// What both count.
+    pub unit: Unit,
+    /// When another try may be worth it, before rounding and jitter.
+    pub retry_after: Duration,
+}
+
 /// A request method as a label: the registered ones by name, everything else as `_OTHER`
 /// (OpenTelemetry's HTTP conventions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@
 //!
 //! # Why no wake-up is lost and no slot leaks
 //!
-//! The slots in use, the limit and the number of waiters are one atomic word ([`word`]), and every decision is
+//! The slots in use, the limit and the number of waiters are one atomic word (`word`), and every decision is
 //! a compare-and-swap on the whole of it:
 //! - a newcomer takes a slot only by a swap from "nobody waits, a slot is free", and becomes a waiter only
 //!   by a swap from the contrary;

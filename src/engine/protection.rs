@@ -1,0 +1,351 @@
+//! What stands between a request and one upstream: the breaker, then the limit with its queue.
+//!
+//! The order is the order of cheapness and of blame: a breaker that is open saves the wait, and a request
+//! that waited knows that the upstream is worth waiting for. Each policy uses only its own signals: the
+//! breaker counts failures, the limit measures throughput, and a refusal by either is evidence for neither.
+//! While the breaker lets only probes through, the limit learns nothing.
+//!
+//! A policy that only observes decides all the same, and what it would have refused is told at the end of
+//! the request. Depends on policy, model and the clock's [`Instant`].
+
+mod controller;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use self::controller::Controller;
+pub use self::controller::{Algorithm, LimitReport};
+use super::admission::{self, Admitted, Completion, Gate, StreamPermit};
+use crate::clock::Instant;
+use crate::model::{Reason, Rejection, Unit};
+use crate::policy::breaker::{self, Breaker};
+use crate::policy::queue::{self, Request};
+
+/// Whether a policy acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is not there.
+    Off,
+    /// It decides, and nothing follows from it.
+    Observe,
+    /// It decides.
+    Enforce,
+}
+
+/// The settings of one upstream's protection.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether limit and queue act.
+    pub limit: Mode,
+    /// How the limit is found.
+    pub algorithm: Algorithm,
+    /// The most long-lived streams.
+    pub max_streams: u32,
+    /// The queue in front of the limit.
+    pub queue: queue::Config,
+    /// Whether the breaker acts.
+    pub breaker: Mode,
+    /// When it opens.
+    pub breaker_config: breaker::Config,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limit: Mode::Enforce,
+            algorithm: Algorithm::default(),
+            max_streams: 10_000,
+            queue: queue::Config::default(),
+            breaker: Mode::Enforce,
+            breaker_config: breaker::Config::default(),
+        }
+    }
+}
+
+/// The protection of one upstream, shared by all workers.
+#[derive(Debug)]
+pub struct Protection {
+    gate: Arc<Gate>,
+    limit: AtomicMode,
+    controller: Mutex<Controller>,
+    /// When the controller wants to be asked again, in nanoseconds.
+    next_check: AtomicU64,
+    breaker: Breaker,
+    breaks: AtomicMode,
+}
+
+/// What was decided about a request.
+#[derive(Debug)]
+pub enum Decision {
+    /// Go ahead.
+    Admitted(Admission),
+    /// Wait for a turn.
+    Queued(Waiting),
+    /// Go away.
+    Refused(Rejection),
+}
+
+/// An admitted request. Dropped without [`Protection::complete`] it says nothing about the upstream.
+#[derive(Debug, Default)]
+#[must_use = "dropping an admission gives the slot back"]
+pub struct Admission {
+    gate: Option<admission::Permit>,
+    breaker: Option<breaker::Permit>,
+    observed: Option<Rejection>,
+}
+
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub struct Waiting {
+    ticket: admission::Ticket,
+    breaker: Option<breaker::Permit>,
+    observed: Option<Rejection>,
+}
+
+impl Protection {
+    /// The protection of an upstream of which nothing is known.
+    #[must_use]
+    pub fn new(settings: &Settings, now: Instant) -> Self {
+        let controller = Controller::new(settings.algorithm, now);
+        let gate = Gate::new(&gate_config(settings, controller.limit()));
+        let next_check = AtomicU64::new(controller.next_check().as_nanos());
+        Self {
+            gate: Arc::new(gate),
+            limit: AtomicMode::new(settings.limit),
+            controller: Mutex::new(controller),
+            next_check,
+            breaker: Breaker::new(settings.breaker_config, now),
+            breaks: AtomicMode::new(settings.breaker),
+        }
+    }
+
+    /// Takes over other settings and keeps what was learned.
+    pub fn update(&self, settings: &Settings, now: Instant) {
+        self.limit.set(settings.limit);
+        self.breaks.set(settings.breaker);
+        self.breaker.update(settings.breaker_config, now);
+        let mut controller = self.controller();
+        if controller.update(settings.algorithm, now) {
+            self.gate.set_limit(controller.limit(), now);
+        }
+        self.gate.update(&gate_config(settings, controller.limit()));
+    }
+
+    /// Decides about a request. `rng` is drawn from only while the breaker recovers.
+    pub fn admit(&self, now: Instant, request: &Request, rng: &mut fastrand::Rng) -> Decision {
+        let mut observed = None;
+        let breaker = match self.breaks.get() {
+            Mode::Off => None,
+            mode => match self.breaker.admit(now, rng) {
+                Ok(permit) => Some(permit),
+                Err(refused) if mode == Mode::Enforce => {
+                    return Decision::Refused(rejection_of(&refused));
+                }
+                Err(refused) => {
+                    observed = Some(rejection_of(&refused));
+                    None
+                }
+            },
+        };
+        if self.limit.get() == Mode::Off {
+            return Decision::Admitted(Admission {
+                gate: None,
+                breaker,
+                observed,
+            });
+        }
+        match self.gate.admit(now, request) {
+            Admitted::Permit(permit) => Decision::Admitted(Admission {
+                gate: Some(permit),
+                breaker,
+                observed,
+            }),
+            Admitted::Queued(ticket) => Decision::Queued(Waiting {
+                ticket,
+                breaker,
+                observed,
+            }),
+            Admitted::Refused(refusal) => Decision::Refused(refusal.into()),
+        }
+    }
+
+    /// Takes in how an admitted request ended; `upstream_time` is the part of its time that the upstream
+    /// took. Returns what an observing policy would have refused it for.
+    pub fn complete(
+        &self,
+        admission: Admission,
+        now: Instant,
+        completion: Completion,
+        upstream_time: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Rejection> {
+        let Admission {
+            gate,
+            breaker,
+            observed,
+        } = admission;
+        if let Some(permit) = breaker {
+            let outcome = match completion {
+                Completion::Success => breaker::Outcome::Success(upstream_time),
+                Completion::Failure => breaker::Outcome::Failure,
+                Completion::Ignored => breaker::Outcome::Ignored,
+            };
+            self.breaker.record(permit, now, outcome, rng);
+        }
+        let refusal = gate.and_then(|permit| permit.complete(now, completion, upstream_time));
+        self.tick(now);
+        observed.or_else(|| refusal.map(Rejection::from))
+    }
+
+    /// Lets the controller close its window when it is time to. Called at every completion, and by a timer
+    /// for when nothing completes.
+    pub fn tick(&self, now: Instant) {
+        if now.as_nanos() < self.next_check.load(Ordering::Relaxed) {
+            return;
+        }
+        // Whoever holds it is doing this very work.
+        let Ok(mut controller) = self.controller.try_lock() else {
+            return;
+        };
+        let frozen = self.breaks.get() == Mode::Enforce && self.breaker.is_half_open(now);
+        let limit = controller.observe(now, &self.gate.totals(now), frozen);
+        self.next_check
+            .store(controller.next_check().as_nanos(), Ordering::Relaxed);
+        if let Some(limit) = limit.filter(|limit| *limit != self.gate.limit()) {
+            self.gate.set_limit(limit, now);
+        }
+    }
+
+    /// The limit and its queue.
+    #[must_use]
+    pub const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// The breaker.
+    #[must_use]
+    pub const fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Whether limit and queue act, and whether the breaker does.
+    #[must_use]
+    pub fn modes(&self) -> (Mode, Mode) {
+        (self.limit.get(), self.breaks.get())
+    }
+
+    /// How the limit stands.
+    #[must_use]
+    pub fn limit_report(&self) -> LimitReport {
+        self.controller().report()
+    }
+
+    fn controller(&self) -> std::sync::MutexGuard<'_, Controller> {
+        self.controller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admission {
+    /// Gives the slot back and goes on as a long-lived stream, which the upstream's answer has shown to be
+    /// alive.
+    ///
+    /// # Errors
+    /// When there are as many streams as there may be.
+    pub fn detach(&mut self, now: Instant) -> Result<Option<StreamPermit>, Rejection> {
+        match self.gate.take() {
+            Some(permit) => Ok(Some(permit.detach(now)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Waiting {
+    /// When it must be polled again even if nothing woke it.
+    #[must_use]
+    pub const fn expires(&self) -> Instant {
+        self.ticket.expires()
+    }
+
+    /// Whether its turn has come, or it has to leave. Not to be polled again after it was ready.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Admission, Rejection>> {
+        self.ticket.poll(now, cx).map(|fate| {
+            let permit = fate?;
+            Ok(Admission {
+                gate: Some(permit),
+                breaker: self.breaker.take(),
+                observed: self.observed.take(),
+            })
+        })
+    }
+}
+
+impl From<queue::Refusal> for Rejection {
+    fn from(refusal: queue::Refusal) -> Self {
+        Self {
+            reason: refusal.reason,
+            value: refusal.value,
+            threshold: refusal.threshold,
+            unit: match refusal.unit {
+                queue::Unit::Requests => Unit::Requests,
+                queue::Unit::Seconds => Unit::Seconds,
+            },
+            retry_after: refusal.retry_after,
+        }
+    }
+}
+
+fn rejection_of(refused: &breaker::Refused) -> Rejection {
+    let (value, threshold) = refused
+        .evidence
+        .map_or((0.0, 0.0), |evidence| (evidence.ratio, evidence.threshold));
+    Rejection {
+        reason: Reason::BreakerOpen,
+        value,
+        threshold,
+        unit: Unit::Ratio,
+        retry_after: refused.retry_after,
+    }
+}
+
+fn gate_config(settings: &Settings, limit: u32) -> admission::Config {
+    let mode = match settings.limit {
+        Mode::Enforce => admission::Mode::Enforce,
+        Mode::Observe | Mode::Off => admission::Mode::Observe,
+    };
+    let limit = limit.clamp(1, admission::MAX_LIMIT);
+    admission::Config::try_new(mode, limit, settings.max_streams, settings.queue)
+        .unwrap_or_default()
+}
+
+/// A [`Mode`] that a reload may change under the workers.
+#[derive(Debug)]
+struct AtomicMode(AtomicU8);
+
+impl AtomicMode {
+    const fn new(mode: Mode) -> Self {
+        Self(AtomicU8::new(mode as u8))
+    }
+
+    fn set(&self, mode: Mode) {
+        self.0.store(mode as u8, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Mode {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Mode::Off,
+            1 => Mode::Observe,
+            _ => Mode::Enforce,
+        }
+    }
+}
