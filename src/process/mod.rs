@@ -26,7 +26,7 @@ use crate::engine::upstream::Upstreams;
 use crate::observe::collector::Collector;
 use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
-use crate::proxy::live::{Connections, Live, LiveListener};
+use crate::proxy::live::{Connections, Connectors, Live, LiveListener};
 use crate::proxy::worker::{self, Command, Handle, Shared};
 
 pub use handover::Inherited;
@@ -133,8 +133,9 @@ impl Process {
         let upstreams = Arc::new(Upstreams::new());
         let collector = Collector::start(plan.telemetry.access_log.as_ref())?;
         let plan = Arc::new(plan);
-        upstreams.apply(&plan, &directories, SystemClock.now());
-        let live = Live::build(Arc::clone(&plan), &upstreams, &directories)?;
+        let connectors = Connectors::load(&plan)?;
+        let states = upstreams.apply(&plan, &directories, SystemClock.now());
+        let live = Live::new(Arc::clone(&plan), &connectors, &states, &directories);
         let workers = plan.server.workers;
         let shared = Arc::new(Shared {
             live: ArcSwap::from_pointee(live),
@@ -387,20 +388,15 @@ impl Process {
         plan.server.max_connections = old.server.max_connections;
         plan.admin = old.admin.clone();
         let plan = Arc::new(plan);
+        let connectors = Connectors::load(&plan).map_err(|error| error.to_string())?;
         let opened = self
             .open(&plan, &mut Inherited::default())
             .map_err(|error| error.to_string())?;
-        self.upstreams
+        // Nothing fails from here on, and nothing that runs has been touched before.
+        let states = self
+            .upstreams
             .apply(&plan, &self.directories, SystemClock.now());
-        let live = Live::build(Arc::clone(&plan), &self.upstreams, &self.directories);
-        let live = match live {
-            Ok(live) => live,
-            Err(error) => {
-                self.upstreams
-                    .apply(&old, &self.directories, SystemClock.now());
-                return Err(error.to_string());
-            }
-        };
+        let live = Live::new(Arc::clone(&plan), &connectors, &states, &self.directories);
         self.shared.live.store(Arc::new(live));
         self.shared.generation.fetch_add(1, Ordering::Release);
         let gone: Vec<Arc<str>> = self

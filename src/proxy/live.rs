@@ -12,7 +12,7 @@ use super::tls;
 pub use super::tls::TlsError;
 use crate::config::plan::{Listener, Plan, Route};
 use crate::engine::registry::Directories;
-use crate::engine::upstream::{UpstreamState, Upstreams};
+use crate::engine::upstream::UpstreamState;
 use crate::model::RouteId;
 
 /// A plan, ready to carry requests.
@@ -47,40 +47,50 @@ pub(crate) struct LiveRoute {
     pub(crate) connector: Arc<Connector>,
 }
 
-impl Live {
-    /// Compiles `plan` over the upstream states that `upstreams` holds for it.
+/// How the upstreams of a plan are connected to: all of a plan that can fail to become a [`Live`]. Loaded
+/// before anything that runs is touched, so that a plan which fails has changed nothing.
+#[derive(Debug)]
+pub struct Connectors(Vec<Arc<Connector>>);
+
+impl Connectors {
+    /// Loads what the upstreams of `plan` name, in its order.
     ///
     /// # Errors
     /// When a certificate, key or CA file that the plan names cannot be used.
-    pub fn build(
+    pub fn load(plan: &Plan) -> Result<Self, TlsError> {
+        let upstreams = plan.upstreams.iter();
+        let connectors = upstreams.map(|upstream| Connector::new(upstream).map(Arc::new));
+        connectors.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Live {
+    /// Compiles `plan`, whose `connectors` these are, over the states that its upstreams have.
+    #[must_use]
+    pub fn new(
         plan: Arc<Plan>,
-        upstreams: &Upstreams,
+        connectors: &Connectors,
+        states: &[Arc<UpstreamState>],
         directories: &Directories,
-    ) -> Result<Self, TlsError> {
-        let connectors = plan
-            .upstreams
-            .iter()
-            .map(|upstream| Connector::new(upstream).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+    ) -> Self {
         let mut routes = Vec::with_capacity(plan.routes.len());
         for route in &plan.routes {
-            let upstream = plan.upstreams.get(route.upstream);
-            let state = upstream.and_then(|upstream| upstreams.get(&upstream.name));
-            let (Some(connector), Some(state)) = (connectors.get(route.upstream), state) else {
+            let (connector, state) = (connectors.0.get(route.upstream), states.get(route.upstream));
+            let (Some(connector), Some(state)) = (connector, state) else {
                 continue;
             };
             routes.push(LiveRoute {
                 id: RouteId::new(directories.routes.intern(&route.name)),
                 route: Arc::clone(route),
-                upstream: state,
+                upstream: Arc::clone(state),
                 connector: Arc::clone(connector),
             });
         }
-        Ok(Self {
+        Self {
             router: Router::new(&plan),
             plan,
             routes,
-        })
+        }
     }
 }
 

@@ -77,6 +77,47 @@ fn a_hangup_with_a_broken_file_leaves_the_old_plan_running() {
 }
 
 #[test]
+fn a_reload_that_fails_at_a_certificate_disturbs_no_upstream() {
+    let config = |upstream: &str, settings: &str| {
+        format!(
+            "[upstreams.{upstream}]\n{settings}\n[[routes]]\nname = \"all\"\n\
+             match = {{ path_prefix = \"/\" }}\nupstream = \"{upstream}\"\n"
+        )
+    };
+    let discover = "discover = { dns = \"localhost:1\" }";
+    let proxy = Proxy::start(&config("found", discover));
+    let addresses = || {
+        let upstreams = proxy.admin_get("/api/v1/upstreams").json()["upstreams"].clone();
+        let endpoints = upstreams[0]["endpoints"].as_array().cloned();
+        let addresses = endpoints.unwrap_or_default().into_iter();
+        addresses.map(|e| e["address"].clone()).collect::<Vec<_>>()
+    };
+    eventually("the name to be looked up", PATIENCE, || {
+        !addresses().is_empty()
+    });
+    let found = addresses();
+
+    let old = std::fs::read_to_string(proxy.config_file()).expect("the file is there");
+    let (_, rest) = old.split_once("[[listen]]").expect("it listens");
+    let broken = proxy.directory().join("broken.pem");
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&broken, pem).expect("the file is written");
+    let settings = "endpoints = [\"127.0.0.1:1\"]\ntls = { ca = \"broken.pem\" }";
+    let new = format!("version = 1\n{}[[listen]]{rest}", config("other", settings));
+    std::fs::write(proxy.config_file(), new).expect("the file is written");
+    proxy.signal(Signal::HUP);
+    proxy.metrics_until("the failed reload in the metrics", |metrics| {
+        metrics
+            .value("tidegate_config_reload_success", &[])
+            .is_some_and(|value| value < 0.5)
+    });
+
+    let error = proxy.status()["config"]["last_reload"]["error"].clone();
+    assert!(error.to_string().contains("broken.pem"), "{error}");
+    assert_eq!(addresses(), found);
+}
+
+#[test]
 fn a_wrong_configuration_is_refused_with_two_and_every_error_at_once() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("wrong.toml");
