@@ -1,11 +1,16 @@
 //! Stops asking an upstream that fails, and finds out carefully when to ask again.
 //!
 //! The circuit breaker of Nygard's "Release It!" in the shape resilience4j gave it: failure and slow-call
-//! ratios over a time window with a minimum volume, a few probes when the open time is over. Added to it:
-//! the open time doubles with jitter, so that many proxies do not probe in step, and after the probes a ramp
-//! lets traffic return by shares, because an upstream that answers three requests need not survive all of
-//! them at once. Consecutive failures would be simpler, but at 1,000 requests a second any upstream fails
+//! ratios over a time window with a minimum volume, a few probes when the open time is over. Added to it: a
+//! ramp lets traffic return by shares after the probes passed, because an upstream that answers three requests
+//! need not survive all of them at once; and the open time doubles, with jitter so that many proxies do not
+//! return in step. Consecutive failures would be simpler, but at 1,000 requests a second any upstream fails
 //! five times in a row once in a while; a ratio asks how much is lost.
+//!
+//! The open time doubles when a *recovery* fails, which costs the upstream a burst and its clients a tenth
+//! and more of their requests. Probes that fail cost three requests; they are repeated every second, later
+//! after a thirtieth of the outage so far, so that the breaker prolongs an outage by no more than that.
+//! Doubling on failed probes, as is usual, would find an upstream that was away for 30 s after 35 s to 42 s.
 //!
 //! It counts failures of the upstream and the way to it; what Tidegate refused and what clients did wrong
 //! is [`Outcome::Ignored`] (envoy#25487). It is judged when a call fails or is slow, never when one succeeds.
@@ -42,8 +47,15 @@ use crate::clock::Instant;
 /// Requests that go ahead while half-open. Three, because one decides by chance and more would be a burst.
 pub const PROBES: u32 = 3;
 
-/// How long traffic takes to return after the probes passed.
-pub const RAMP: Duration = Duration::from_secs(10);
+/// How long the next probes wait after some that failed or did not answer, at least.
+pub const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// And as a part of the outage so far, up to the open time.
+pub const OUTAGE_PART: u32 = 30;
+
+/// How long traffic takes to return after the probes passed. Three seconds let the concurrency limit, which
+/// guards the upstream from then on, see several of its windows; ten would make every outage ten longer.
+pub const RAMP: Duration = Duration::from_secs(3);
 
 /// The share of requests with which the ramp begins.
 pub const RAMP_FLOOR: f64 = 0.1;
@@ -164,8 +176,8 @@ pub struct Report {
     pub evidence: Option<Evidence>,
     /// When it left the closed state; none while closed.
     pub opened: Option<Instant>,
-    /// How often it opened again since then.
-    pub reopened: u32,
+    /// How many recoveries failed since then.
+    pub relapses: u32,
     /// When it will admit more than now by itself.
     pub next_try: Option<Instant>,
     /// The operator's order in force.
@@ -208,7 +220,7 @@ impl Breaker {
             State::Closed => Some(Leave::Normal(word)),
             State::Open => None,
             State::HalfOpen => {
-                let patience = self.config.open_for();
+                let patience = PROBE_EVERY.min(self.config.open_for());
                 self.probes.take(word, now, patience).map(Leave::Probe)
             }
             State::Recovering => (rng.f64() < era.share(now)).then_some(Leave::Normal(word)),
@@ -294,7 +306,7 @@ impl Breaker {
             volume: totals.calls,
             evidence: self.config.evidence().filter(|_| !closed),
             opened: ledger.opened.filter(|_| !closed),
-            reopened: if closed { 0 } else { ledger.reopened },
+            relapses: if closed { 0 } else { ledger.relapses },
             next_try: self.next_try(era, now),
             order: ledger.order.clone().filter(|_| era.is_forced(now)),
         }
@@ -353,14 +365,24 @@ impl Breaker {
         if era.pack() != word {
             return;
         }
-        let reopened = match era.state(now) {
-            State::Closed => 0,
-            State::Open | State::HalfOpen | State::Recovering => ledger.reopened + 1,
+        let (relapses, part) = match era.state(now) {
+            State::Closed => (0, None),
+            State::Recovering => (ledger.relapses + 1, None),
+            State::Open | State::HalfOpen => {
+                let outage = now.since(ledger.opened.unwrap_or(now));
+                (ledger.relapses, Some(PROBE_EVERY.max(outage / OUTAGE_PART)))
+            }
         };
-        let until = now.after(open_time(self.config.open_for(), reopened, rng));
+        let open_time = open_time(self.config.open_for(), relapses);
+        let wait = part.map_or(open_time, |part| part.min(open_time));
         self.config.set_evidence(Some(evidence));
-        self.enter(&mut ledger, Era::Open(until), why, now);
-        ledger.reopened = reopened;
+        self.enter(
+            &mut ledger,
+            Era::Open(now.after(jittered(wait, rng))),
+            why,
+            now,
+        );
+        ledger.relapses = relapses;
     }
 
     /// Enters `era`, unless the present one is another than `word` by now.
@@ -397,9 +419,12 @@ impl Breaker {
     }
 }
 
-/// `open_for × 2^reopened`, bounded by [`MAX_OPEN`] or `open_for` itself, with jitter.
-fn open_time(open_for: Duration, reopened: u32, rng: &mut fastrand::Rng) -> Duration {
-    let doubled = open_for.saturating_mul(2_u32.saturating_pow(reopened));
-    let bounded = doubled.min(MAX_OPEN.max(open_for));
-    bounded.mul_f64(1.0 + JITTER * (2.0 * rng.f64() - 1.0))
+/// `open_for × 2^relapses`, bounded by [`MAX_OPEN`] or `open_for` itself.
+fn open_time(open_for: Duration, relapses: u32) -> Duration {
+    let doubled = open_for.saturating_mul(2_u32.saturating_pow(relapses));
+    doubled.min(MAX_OPEN.max(open_for))
+}
+
+fn jittered(time: Duration, rng: &mut fastrand::Rng) -> Duration {
+    time.mul_f64(1.0 + JITTER * (2.0 * rng.f64() - 1.0))
 }

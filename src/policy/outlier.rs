@@ -15,8 +15,8 @@
 //!
 //! A balancer that avoids what is slow or fails leaves little to judge by. So evidence is weighed rather than
 //! counted (see `judge`), silence after slowness is no acquittal, and an endpoint in doubt is asked on
-//! purpose: [`Detector::asks_in_doubt`]. Without that a pool of ten at 500 requests a second needs up to 30 s
-//! to eject an endpoint that fails half, with it 3 s.
+//! purpose: [`Detector::asks_in_doubt`]. In simulation, behind peak EWMA at 500 requests a second, one of ten
+//! endpoints that was ten times slower stayed in for up to 11 s without asking, and for up to 4 s with it.
 //!
 //! What it does badly: when several endpoints fail in the same way, their spread hides each of them (with
 //! ten, from the third on), and when more than `max_ejected` are bad the rest stay in; an upstream that

@@ -121,19 +121,24 @@ pub struct Cutoff {
 /// The proxy's protection of itself.
 #[derive(Debug)]
 pub struct Protection {
-    /// Tiers from this number on are shed; zero is the most important.
+    /// Tiers from this number on are shed; [`ALL`] while none is.
     admitted: AtomicU32,
     tiers: AtomicU32,
     what: AtomicU8,
     /// The bits of an `f64`.
     value: AtomicU64,
-    calm: Mutex<Calm>,
+    state: Mutex<State>,
 }
 
-/// Since when one tier less would need to be shed.
+/// No tier has this number, so that nothing is shed by mistake while their number changes.
+const ALL: u32 = u32::MAX;
+
 #[derive(Debug, Default)]
-struct Calm {
-    since: Option<Instant>,
+struct State {
+    /// The number of tiers shed.
+    shed: u32,
+    /// Since when one less would do.
+    calm_since: Option<Instant>,
 }
 
 impl Protection {
@@ -141,11 +146,11 @@ impl Protection {
     #[must_use]
     pub fn new(tiers: u32) -> Self {
         Self {
-            admitted: AtomicU32::new(tiers.max(1)),
+            admitted: AtomicU32::new(ALL),
             tiers: AtomicU32::new(tiers.max(1)),
             what: AtomicU8::new(Resource::LoopLag.code()),
             value: AtomicU64::default(),
-            calm: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
@@ -170,49 +175,51 @@ impl Protection {
 
     /// Decides anew. To be called by one thread, about ten times a second.
     pub fn update(&self, load: Load, now: Instant) -> Cutoff {
-        let mut calm = self.lock();
+        let mut state = self.lock();
         let tiers = self.tiers.load(Ordering::Relaxed);
-        let shed = tiers - self.admitted.load(Ordering::Relaxed);
         let (what, value, pressure) = worst(load);
-        let next = if shed < tiers && pressure >= step(shed + 1, tiers) {
-            calm.since = None;
-            shed + 1
-        } else if shed > 0 && pressure < step(shed, tiers) - MARGIN {
-            let since = *calm.since.get_or_insert(now);
-            if now.since(since) < CALM {
-                shed
-            } else {
-                calm.since = None;
-                shed - 1
+        if state.shed < tiers && pressure >= step(state.shed + 1, tiers) {
+            *state = State {
+                shed: state.shed + 1,
+                calm_since: None,
+            };
+        } else if state.shed > 0 && pressure < step(state.shed, tiers) - MARGIN {
+            let since = *state.calm_since.get_or_insert(now);
+            if now.since(since) >= CALM {
+                *state = State {
+                    shed: state.shed - 1,
+                    calm_since: None,
+                };
             }
         } else {
-            calm.since = None;
-            shed
-        };
+            state.calm_since = None;
+        }
         // What is told keeps to the time the shedding was needed, not to the calm that followed it.
         if pressure >= 0.0 {
             self.what.store(what.code(), Ordering::Relaxed);
             self.value.store(value.to_bits(), Ordering::Relaxed);
         }
-        self.admitted.store(tiers - next, Ordering::Relaxed);
-        Cutoff {
-            admitted: tiers - next,
-            tiers,
-        }
+        self.cut_off(state.shed, tiers)
     }
 
     /// Takes over another number of tiers. As many are shed as before, if there are as many.
     pub fn set_tiers(&self, tiers: u32) {
-        let _updating = self.lock();
+        let mut state = self.lock();
         let tiers = tiers.max(1);
-        let shed = self.tiers.load(Ordering::Relaxed) - self.admitted.load(Ordering::Relaxed);
+        state.shed = state.shed.min(tiers);
         self.tiers.store(tiers, Ordering::Relaxed);
-        self.admitted
-            .store(tiers.saturating_sub(shed), Ordering::Relaxed);
+        self.cut_off(state.shed, tiers);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Calm> {
-        self.calm.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cut_off(&self, shed: u32, tiers: u32) -> Cutoff {
+        let admitted = tiers - shed;
+        let below = if shed == 0 { ALL } else { admitted };
+        self.admitted.store(below, Ordering::Relaxed);
+        Cutoff { admitted, tiers }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -348,6 +355,7 @@ mod tests {
     #[test]
     fn a_refusal_names_what_runs_short_and_the_threshold_of_its_tier() {
         let protection = Protection::new(3);
+        assert_eq!(protection.admits(7), Ok(()), "nothing is short");
         let mut now = Instant::ZERO;
         after(&protection, memory(0.92), &mut now, CALM);
         assert_eq!(protection.admits(CRITICAL), Ok(()));

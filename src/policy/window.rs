@@ -15,8 +15,10 @@ use crate::clock::Instant;
 
 const BUCKETS: usize = 10;
 
-/// The last while of `N` counters.
+/// The last while of `N` counters. On cache lines of its own: what its owner only reads must not travel
+/// between cores with each count.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Window<const N: usize> {
     buckets: [[AtomicU32; N]; BUCKETS],
     /// Nanoseconds a bucket covers.

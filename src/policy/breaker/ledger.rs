@@ -62,8 +62,8 @@ pub struct Transition {
 pub(super) struct Ledger {
     /// When the closed state was left last.
     pub(super) opened: Option<Instant>,
-    /// Openings since then, less the first.
-    pub(super) reopened: u32,
+    /// Recoveries that failed since then.
+    pub(super) relapses: u32,
     /// The last order, in force or not.
     pub(super) order: Option<Order>,
     /// The state as the journal tells it, which lags behind what time alone brings about.
@@ -75,7 +75,7 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             opened: None,
-            reopened: 0,
+            relapses: 0,
             order: None,
             told: State::Closed,
             journal: VecDeque::new(),
@@ -89,7 +89,7 @@ impl Ledger {
         self.catch_up(from, now);
         if self.told == State::Closed {
             self.opened = Some(now);
-            self.reopened = 0;
+            self.relapses = 0;
         }
         self.tell(to.state(now), why, now);
     }

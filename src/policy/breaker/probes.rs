@@ -2,8 +2,8 @@
 //!
 //! A few requests go ahead and the rest wait for their fate. A probe that is given up gives its place back,
 //! by its type: a leaked place would leave the breaker half-open for ever. One that simply never answers (a
-//! stream that hangs) does not block either: when all places have been taken for as long as the open time, a
-//! new round is handed out.
+//! stream that hangs) does not block either: when all places have been taken for a while, a new round is
+//! handed out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

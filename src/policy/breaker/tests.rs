@@ -1,3 +1,4 @@
+mod recovery;
 mod transitions;
 
 use std::sync::atomic::AtomicU32;
@@ -62,6 +63,15 @@ impl Bench {
     fn trip(&mut self) {
         self.calls(20, Outcome::Failure);
         assert_eq!(self.state(), State::Open);
+    }
+
+    /// Fails whatever is admitted for as long as the state stays.
+    fn fail_while(&mut self, state: State) {
+        while self.state() == state {
+            if let Ok(permit) = self.admit() {
+                self.record(permit, Outcome::Failure);
+            }
+        }
     }
 
     /// The time until probes may go.
@@ -163,152 +173,6 @@ fn slow_calls_open_it_only_where_slow_is_defined() {
         volume: 40,
     };
     assert_eq!(refused.evidence, Some(evidence));
-}
-
-#[test]
-fn the_open_time_ends_without_traffic() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    let open = bench.open_time();
-    bench.wait(open - Duration::from_nanos(1));
-    assert_eq!(bench.state(), State::Open);
-    bench.wait(Duration::from_nanos(1));
-    assert!(bench.breaker.is_half_open(bench.now));
-}
-
-#[test]
-fn half_open_admits_only_its_probes() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    bench.wait_for_probes();
-    let permits = [(); 3].map(|()| bench.admit().unwrap());
-    let refused = bench.admit().unwrap_err();
-    assert_eq!(
-        (refused.state, refused.retry_after),
-        (State::HalfOpen, SECOND * 5)
-    );
-    drop(permits);
-}
-
-#[test]
-fn a_probe_given_up_or_ignored_gives_its_place_back() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    bench.wait_for_probes();
-    let [first, second, _third] = [(); 3].map(|()| bench.admit().unwrap());
-    drop(first);
-    bench.record(second, Outcome::Ignored);
-    let again = [(); 2].map(|()| bench.admit().unwrap());
-    assert!(bench.admit().is_err());
-    drop(again);
-}
-
-#[test]
-fn probes_that_never_answer_are_followed_by_others() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    bench.wait_for_probes();
-    let hanging = [(); 3].map(|()| bench.admit().unwrap());
-    bench.wait(SECOND * 5 - MS);
-    assert!(bench.admit().is_err());
-    bench.wait(MS);
-    bench.probes([FAST; 3]);
-    assert_eq!(bench.state(), State::Recovering);
-    for late in hanging {
-        bench.record(late, Outcome::Failure);
-    }
-    assert_eq!(
-        bench.state(),
-        State::Recovering,
-        "they speak of another time"
-    );
-}
-
-#[test]
-fn the_same_ratio_judges_the_probes() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    bench.wait_for_probes();
-    bench.probes([Outcome::Failure, FAST, FAST]);
-    assert_eq!(bench.state(), State::Recovering);
-
-    let mut bench = Bench::standard();
-    bench.trip();
-    bench.wait_for_probes();
-    let [first, second, _third] = [(); 3].map(|()| bench.admit().unwrap());
-    bench.record(first, Outcome::Failure);
-    assert_eq!(bench.state(), State::HalfOpen);
-    bench.record(second, Outcome::Failure);
-    assert_eq!(bench.state(), State::Open, "the third cannot turn it");
-}
-
-#[test]
-fn traffic_returns_by_shares() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    bench.wait_for_probes();
-    bench.probes([FAST; 3]);
-    for (second, expected) in [(0, 0.1), (5, 0.55), (9, 0.91)] {
-        let now = bench.now.after(SECOND * second);
-        let admitted = (0..10_000)
-            .filter(|_| bench.breaker.admit(now, &mut bench.rng).is_ok())
-            .count();
-        let share = f64::from(u32::try_from(admitted).unwrap()) / 10_000.0;
-        assert!((share - expected).abs() < 0.02, "{share} after {second} s");
-    }
-    bench.wait(RAMP);
-    assert_eq!(bench.state(), State::Closed);
-    bench.calls(1_000, FAST);
-}
-
-#[test]
-fn the_open_time_doubles_to_its_bound_and_starts_over_after_a_recovery() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    for base in [5, 10, 20, 40, 80, 120, 120] {
-        let open = bench.open_time().as_secs_f64() / f64::from(base);
-        assert!((0.8..=1.2).contains(&open), "{open} of {base} s");
-        bench.wait_for_probes();
-        bench.probes([Outcome::Failure; 3]);
-    }
-    bench.wait_for_probes();
-    bench.probes([FAST; 3]);
-    bench.wait(RAMP);
-    bench.trip();
-    assert!(bench.open_time() <= SECOND * 6);
-    assert_eq!(bench.breaker.report(bench.now).reopened, 0);
-}
-
-#[test]
-fn failing_in_the_ramp_is_no_recovery() {
-    let mut bench = Bench::standard();
-    bench.trip();
-    bench.wait_for_probes();
-    bench.probes([FAST; 3]);
-    bench.wait(RAMP - MS);
-    while bench.state() == State::Recovering {
-        if let Ok(permit) = bench.admit() {
-            bench.record(permit, Outcome::Failure);
-        }
-    }
-    assert!(bench.open_time() >= SECOND * 8);
-    assert_eq!(bench.breaker.report(bench.now).reopened, 1);
-}
-
-#[test]
-fn the_open_time_varies_by_a_fifth_either_way() {
-    let mut rng = fastrand::Rng::with_seed(1);
-    let times: Vec<_> = (0..10_000)
-        .map(|_| open_time(SECOND * 5, 0, &mut rng))
-        .collect();
-    let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
-    assert!((MS * 4_000..MS * 4_010).contains(least), "{least:?}");
-    assert!((MS * 5_990..=MS * 6_000).contains(most), "{most:?}");
-    assert!(open_time(SECOND * 5, u32::MAX, &mut rng) <= MS * 144_000);
-    assert!(
-        open_time(SECOND * 600, 3, &mut rng) >= SECOND * 480,
-        "what is configured stands"
-    );
 }
 
 #[test]

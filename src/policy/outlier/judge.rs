@@ -163,7 +163,8 @@ impl Peers {
         let Some(median) = self.median_without(own) else {
             return Pace::Usual { in_doubt: false };
         };
-        let threshold = median.mul_f64(factor).max(median + SLOW_FLOOR);
+        let times = Duration::try_from_secs_f64(median.as_secs_f64() * factor);
+        let threshold = times.unwrap_or(Duration::MAX).max(median + SLOW_FLOOR);
         let above = sample.above(threshold);
         let others = self.latencies.count() - own.map_or(0, Sample::count);
         let others_above =
@@ -348,6 +349,14 @@ mod tests {
             assert_eq!(is_slow(&peers, &own), slow);
             assert!(!is_slow(&peers, &usual));
         }
+    }
+
+    #[test]
+    fn a_factor_beyond_all_measure_ejects_nobody() {
+        let (usual, own) = (sample(&[10; 100]), sample(&[90_000; 100]));
+        let peers = windows(&[&usual, &usual, &own]);
+        let pace = peers.pace(&own, &own, f64::MAX);
+        assert_eq!(pace, Pace::Usual { in_doubt: false });
     }
 
     #[test]
