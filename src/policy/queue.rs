@@ -177,10 +177,10 @@ impl<T> FairQueue<T> {
         let cost = nanos(node.cost);
         let average = self.average.unwrap_or(cost);
         self.average = Some(average + ((cost - average) >> AVERAGE_SHIFT));
-        let quantum = self.quantum();
+        let turn = self.turn(now);
         let key = self.nodes.insert(node).ok_or(full)?;
         if let Some(tier) = self.tiers.get_mut(index) {
-            tier.join(key.index(), flow, quantum, &mut self.nodes);
+            tier.join(key.index(), flow, &turn, &mut self.nodes);
         }
         Ok(Pushed {
             ticket: Ticket(key),
@@ -188,17 +188,14 @@ impl<T> FairQueue<T> {
         })
     }
 
-    /// Takes out whoever's turn it is. Clients for which `blocked` is true come last, after every other tier
-    /// and client. Those found to have waited too long are handed to `dropped`.
+    /// Takes out whoever's turn it is. Clients for which `blocked` is true come last in their tier. Those found to have waited too long are handed to `dropped`.
     pub fn pop(
         &mut self,
         now: Instant,
         blocked: impl Fn(u64) -> bool,
         mut dropped: impl FnMut(T, Refusal),
     ) -> Option<Popped<T>> {
-        let node = self
-            .serve(now, &blocked, &mut dropped)
-            .or_else(|| self.serve(now, &|_| false, &mut dropped))?;
+        let node = self.serve(now, &blocked, &mut dropped)?;
         Some(Popped {
             account: Account {
                 tier: node.tier,
@@ -249,24 +246,20 @@ impl<T> FairQueue<T> {
         blocked: &impl Fn(u64) -> bool,
         dropped: &mut impl FnMut(T, Refusal),
     ) -> Option<Node<T>> {
-        let turn = Turn {
-            now,
-            max_wait: self.config.max_wait(),
-            quantum: self.quantum(),
-        };
+        let turn = self.turn(now);
         let first = self.tiers.iter().position(|tier| tier.waiting > 0)?;
         for tier in self.tiers.iter_mut().skip(first + 1) {
             if tier.waiting == 0 || tier.credit <= 0 {
                 continue;
             }
-            if let Some(node) = tier.pop(&turn, &mut self.nodes, blocked, dropped) {
+            if let Some(node) = tier.serve(&turn, &mut self.nodes, blocked, dropped) {
                 tier.credit -= nanos(node.cost);
                 self.accrue(first, node.cost);
                 return Some(node);
             }
         }
         for tier in self.tiers.iter_mut().skip(first) {
-            if let Some(node) = tier.pop(&turn, &mut self.nodes, blocked, dropped) {
+            if let Some(node) = tier.serve(&turn, &mut self.nodes, blocked, dropped) {
                 self.accrue(first, node.cost);
                 return Some(node);
             }
@@ -298,11 +291,7 @@ impl<T> FairQueue<T> {
         let joins = |tier: &Tier| tier.length(flow) == 0;
         let another = u32::from(self.tiers.get(newcomer).is_some_and(joins));
         let active = another + self.tiers.iter().map(Tier::active).sum::<u32>();
-        let turn = Turn {
-            now,
-            max_wait: self.config.max_wait(),
-            quantum: self.quantum(),
-        };
+        let turn = self.turn(now);
         let waiting = self.len();
         let refuse = |length: u32, waited: Duration| {
             let share = (max_length / active.max(1)).max(1);
@@ -342,6 +331,14 @@ impl<T> FairQueue<T> {
             tiers.into_iter().find(over).map(|(index, _)| index)
         };
         last(room).or_else(|| last(0.0)).unwrap_or(newcomer)
+    }
+
+    fn turn(&self, now: Instant) -> Turn {
+        Turn {
+            now,
+            max_wait: self.config.max_wait(),
+            quantum: self.quantum(),
+        }
     }
 
     /// What a queue may use in a round: the average cost, so that a turn is about one request.

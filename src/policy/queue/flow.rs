@@ -8,8 +8,9 @@ use super::refusal::Refusal;
 use crate::clock::Instant;
 use crate::policy::slab::Slab;
 
-/// How long the sojourn may stay above its target before that is a standing queue (`CoDel`'s interval).
-const INTERVAL: Duration = Duration::from_millis(100);
+/// For how many targets the sojourn may stay above its target before that is a standing queue. `CoDel` has an interval
+/// of 100 ms to a target of 5 ms; for a slower service both grow, or a client's burst of three would be one.
+const INTERVAL_IN_TARGETS: u32 = 20;
 
 /// Which of its tier's rings a queue is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +21,16 @@ pub(super) enum Ring {
     Fresh,
     /// Those served in rotation.
     Old,
+    /// Those passed over for the present turn.
+    Blocked,
 }
 
 #[derive(Debug)]
 pub(super) struct Flow {
     links: Links,
     pub(super) ring: Ring,
+    /// Where it goes back to after it was passed over.
+    pub(super) home: Ring,
     pub(super) waiters: List,
     /// Upstream time it may still use in this round, in nanoseconds by weight; what it used too much, below zero.
     pub(super) deficit: i64,
@@ -40,6 +45,7 @@ impl Default for Flow {
         Self {
             links: Links::default(),
             ring: Ring::Idle,
+            home: Ring::Old,
             waiters: List::default(),
             deficit: 0,
             round: 0,
@@ -57,7 +63,7 @@ impl Flow {
             return false;
         };
         let since = *self.late_since.get_or_insert_with(|| oldest.late_from());
-        now.since(since) >= INTERVAL
+        now.since(since) >= oldest.target() * INTERVAL_IN_TARGETS
     }
 
     /// Whoever is served next: the oldest, or while overloaded the newest.

@@ -2,10 +2,14 @@
 //!
 //! A queue is served while its deficit is above zero, pays each turn by its cost, and gets one quantum a
 //! round: Shreedhar and Varghese's algorithm with the deficit allowed to go below zero, so that no cost needs
-//! to be known to fit (as in Linux's `fq_codel`). As there, a queue that was idle for a round goes before those in
-//! rotation until it has used its quantum, which is what makes a mouse's wait short. What a queue owes when
-//! it falls idle it still owes when it comes back, less a quantum for each round that passed; once the whole
-//! tier is empty nobody was wronged, and all is forgotten.
+//! to be known to fit (as in Linux's `fq_codel`). As there, a queue that was idle goes before those in rotation until
+//! it has used what it earned meanwhile, which is what makes a mouse's wait short; here it earns for up to eight
+//! rounds, not one, because a client within its share over a second is not within it over every round. What a queue owes when
+//! it falls idle it still owes when it comes back, less a quantum for each round that passed. When the whole tier
+//! falls idle a round passes for everybody; not all of them, or an elephant whose queue empties now and then would
+//! each time begin anew as a mouse.
+
+use std::time::Duration;
 
 use super::flow::{Flow, Ring};
 use super::hand::{QUEUES, deal};
@@ -13,12 +17,20 @@ use super::list::List;
 use super::node::Node;
 use super::refusal::Refusal;
 use super::{Fairness, Turn};
+use crate::clock::Instant;
 use crate::policy::slab::Slab;
 
 /// The deepest debt, one minute: more is forgotten, for a queue outlives the client that ran into it.
 const MAX_DEBT: i64 = 60_000_000_000;
 
-/// The rounds that pass when a tier empties: with the least quantum, more than the deepest debt is worth.
+/// The rounds for which an idle queue earns. With one, a mouse that sends two requests at once has the second one
+/// wait behind the elephant; each round more lets newcomers hold up the rotation by one request each.
+const BURST: i64 = 8;
+
+/// How long nobody may have come to wait for all debts to be forgotten.
+const CALM: Duration = Duration::from_secs(10);
+
+/// The rounds that then pass: with the least quantum, more than the deepest debt is worth.
 const AMNESTY: u64 = 1 << 16;
 
 #[derive(Debug)]
@@ -26,6 +38,9 @@ pub(super) struct Tier {
     flows: Box<[Flow]>,
     fresh: List,
     old: List,
+    blocked: List,
+    /// When the last waiter came.
+    joined: Instant,
     /// How many quanta a queue that always waited has been given.
     round: u64,
     pub(super) waiting: u32,
@@ -39,7 +54,9 @@ impl Tier {
             flows: (0..QUEUES).map(|_| Flow::default()).collect(),
             fresh: List::default(),
             old: List::default(),
-            round: 1,
+            blocked: List::default(),
+            joined: Instant::ZERO,
+            round: AMNESTY,
             waiting: 0,
             credit: 0,
         }
@@ -70,7 +87,7 @@ impl Tier {
 
     /// Queues somebody waits in.
     pub(super) const fn active(&self) -> u32 {
-        self.fresh.len() + self.old.len()
+        self.fresh.len() + self.old.len() + self.blocked.len()
     }
 
     /// How many wait in this queue.
@@ -103,9 +120,13 @@ impl Tier {
         &mut self,
         index: u32,
         flow: u32,
-        quantum: i64,
+        turn: &Turn,
         nodes: &mut Slab<Node<T>>,
     ) {
+        if self.waiting == 0 && turn.now.since(self.joined) >= CALM {
+            self.round += AMNESTY;
+        }
+        self.joined = turn.now;
         let round = self.round;
         let Some(queue) = self.flows.get_mut(flow as usize) else {
             return;
@@ -116,8 +137,11 @@ impl Tier {
             return;
         }
         let passed = i64::try_from(round.saturating_sub(queue.round)).unwrap_or(i64::MAX);
-        let earned = quantum.saturating_mul(passed);
-        queue.deficit = queue.deficit.saturating_add(earned).min(quantum);
+        let earned = turn.quantum.saturating_mul(passed);
+        queue.deficit = queue
+            .deficit
+            .saturating_add(earned)
+            .min(BURST * turn.quantum);
         queue.round = round;
         let ring = if queue.deficit > 0 {
             Ring::Fresh
@@ -139,24 +163,40 @@ impl Tier {
             self.enter(flow, Ring::Idle);
         }
         if self.waiting == 0 {
-            self.round += AMNESTY;
+            self.round += 1;
         }
         nodes.remove_at(index)
     }
 
-    /// Serves whose turn it is, and sends away on the way whoever has waited too long. None when nobody is
-    /// left whom `blocked` lets pass.
-    ///
-    /// Each visit serves, drops a waiter, gives a quantum or passes over a blocked queue, and rounds in which
-    /// everybody is in debt are given at once: no more than a few visits per active queue, on average one.
-    pub(super) fn pop<T>(
+    /// Serves whose turn it is, and sends away on the way whoever has waited too long; those that are
+    /// `blocked` only when nobody else is left.
+    pub(super) fn serve<T>(
         &mut self,
         turn: &Turn,
         nodes: &mut Slab<Node<T>>,
         blocked: &impl Fn(u64) -> bool,
         dropped: &mut impl FnMut(T, Refusal),
     ) -> Option<Node<T>> {
-        let (mut passed_over, mut in_debt) = (0, 0);
+        let node = self.pop(turn, nodes, blocked, dropped);
+        while let Some(flow) = self.blocked.first() {
+            let home = self.flows.get(flow as usize)?.home;
+            self.enter(flow, home);
+        }
+        node.or_else(|| self.pop(turn, nodes, &|_| false, dropped))
+    }
+
+    /// Serves whose turn it is. None when nobody is left whom `blocked` lets pass.
+    ///
+    /// Each visit serves, drops a waiter, gives a quantum or passes over a blocked queue, and rounds in which
+    /// everybody is in debt are given at once: no more than a few visits per active queue, on average one.
+    fn pop<T>(
+        &mut self,
+        turn: &Turn,
+        nodes: &mut Slab<Node<T>>,
+        blocked: &impl Fn(u64) -> bool,
+        dropped: &mut impl FnMut(T, Refusal),
+    ) -> Option<Node<T>> {
+        let mut in_debt = 0;
         loop {
             let flow = self.fresh.first().or_else(|| self.old.first())?;
             if let Some((index, refusal)) = self.overdue(flow, turn, nodes) {
@@ -174,20 +214,19 @@ impl Tier {
                     self.credit(flow, turn.quantum);
                     in_debt += 1;
                 }
-                passed_over = 0;
                 continue;
             }
             let index = queue.next(turn.now, nodes)?;
             let next = nodes.at(index)?;
             if blocked(next.client) {
-                passed_over += 1;
-                if passed_over > self.active() {
-                    return None;
-                }
-                self.enter(flow, Ring::Old);
+                queue.home = queue.ring;
+                self.enter(flow, Ring::Blocked);
                 continue;
             }
             queue.deficit = (queue.deficit - next.charge()).max(-MAX_DEBT);
+            if queue.ring == Ring::Fresh {
+                self.enter(flow, Ring::Fresh);
+            }
             return self.leave(index, nodes);
         }
     }
@@ -198,7 +237,7 @@ impl Tier {
             queue.deficit = queue
                 .deficit
                 .saturating_sub(charge)
-                .clamp(-MAX_DEBT, quantum.max(queue.deficit));
+                .clamp(-MAX_DEBT, BURST * quantum);
         }
     }
 
@@ -253,11 +292,13 @@ impl Tier {
             Ring::Idle => {}
             Ring::Fresh => self.fresh.remove(&mut *self.flows, flow),
             Ring::Old => self.old.remove(&mut *self.flows, flow),
+            Ring::Blocked => self.blocked.remove(&mut *self.flows, flow),
         }
         match ring {
             Ring::Idle => {}
             Ring::Fresh => self.fresh.push_back(&mut *self.flows, flow),
             Ring::Old => self.old.push_back(&mut *self.flows, flow),
+            Ring::Blocked => self.blocked.push_back(&mut *self.flows, flow),
         }
     }
 }

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use super::*;
 
+/// Turns after which everybody has used up what it earned before it came.
+const WARM_UP: usize = 2_000;
+
 #[derive(Clone, Debug)]
 enum Step {
     Push(Request),
@@ -113,10 +116,12 @@ proptest! {
             send(&mut queue, client);
         }
         let mut used = vec![0.0_f64; clients.len()];
-        for _ in 0..rounds {
+        for turn in 0..WARM_UP + rounds {
             let client = usize::try_from(pop(&mut queue, at(0)).unwrap()).unwrap();
             let (weight, cost) = clients[client];
-            used[client] += cost as f64 / f64::from(weight);
+            if turn >= WARM_UP {
+                used[client] += cost as f64 / f64::from(weight);
+            }
             send(&mut queue, client);
         }
         let most = used.iter().copied().fold(0.0, f64::max);
