@@ -137,14 +137,7 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (status, body) = runtime.block_on(async {
-            let asked = tokio::time::timeout(TIMEOUT, self.ask(path)).await;
-            asked.unwrap_or_else(|_elapsed| {
-                Err(Error::TimedOut {
-                    admin: self.admin.clone(),
-                })
-            })
-        })?;
+        let (status, body) = runtime.block_on(self.ask_in_time(path))?;
         if !status.is_success() {
             return Err(Error::Refused {
                 admin: self.admin.clone(),
@@ -158,6 +151,15 @@ impl Client {
             source,
         })?;
         Ok((value, body))
+    }
+
+    async fn ask_in_time(&self, path: &'static str) -> Result<(StatusCode, Bytes), Error> {
+        let asked = tokio::time::timeout(TIMEOUT, self.ask(path)).await;
+        asked.unwrap_or_else(|_elapsed| {
+            Err(Error::TimedOut {
+                admin: self.admin.clone(),
+            })
+        })
     }
 
     async fn ask(&self, path: &'static str) -> Result<(StatusCode, Bytes), Error> {
@@ -271,5 +273,13 @@ mod tests {
         assert_eq!(detail(br#"{"title":"x","detail":"why"}"#), "why");
         assert_eq!(detail(b"no\nmore"), "no");
         assert_eq!(detail(b""), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admin_that_says_nothing_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = Admin::from_str(&silent.local_addr().unwrap().to_string()).unwrap();
+        let asked = Client::new(admin, None).ask_in_time("/").await;
+        assert!(matches!(asked, Err(Error::TimedOut { .. })), "{asked:?}");
     }
 }
