@@ -2,10 +2,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint packages
+.PHONY: help run test bench bench-overload lint packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build the release binary and start the demo
 	$(CARGO) build --release --locked
@@ -16,6 +16,9 @@ test: packages ## unit, property, end-to-end and documentation tests
 
 bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only get-1k" narrows it
 	$(CARGO) bench --locked --bench end_to_end -- $(BENCH)
+
+bench-overload: packages ## goodput and victims under overload; BENCH="--seconds 5 --scenario 10x,flood" narrows it
+	$(CARGO) bench --locked --bench overload -- $(BENCH)
 
 lint: ## formatting, clippy, documentation, and the core built alone
 	$(CARGO) fmt --check
