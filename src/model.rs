@@ -299,6 +299,9 @@ pub enum MethodLabel {
 }
 
 impl MethodLabel {
+    /// How many there are.
+    pub const COUNT: usize = Self::Other as usize + 1;
+
     /// The label for the method token `method`.
     #[must_use]
     pub fn from_token(method: &str) -> Self {

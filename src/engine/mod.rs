@@ -5,5 +5,6 @@
 pub mod admission;
 pub mod protection;
 pub mod registry;
+pub mod route;
 #[cfg(feature = "proxy")]
 pub mod upstream;

@@ -90,6 +90,49 @@ pub enum Decision {
     Refused(Rejection),
 }
 
+/// How an admitted request ended, as far as it tells about the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It answered.
+    Answered,
+    /// It answered that it has failed. That is evidence for the breaker, and none for the limit: an error of
+    /// an application comes at any load.
+    Errored,
+    /// It did not answer, not in time, or that it is out of service.
+    Failed,
+    /// Nothing can be said: the client went away, or asked for something impossible.
+    Ignored,
+}
+
+impl Outcome {
+    /// What an answer with this status says.
+    #[must_use]
+    pub const fn from_status(status: u16) -> Self {
+        match status {
+            502..=504 => Self::Failed,
+            500..=599 => Self::Errored,
+            _ => Self::Answered,
+        }
+    }
+
+    /// What a gRPC status says: UNKNOWN, INTERNAL and `DATA_LOSS` are the application's, `DEADLINE_EXCEEDED`
+    /// and UNAVAILABLE the service's.
+    #[must_use]
+    pub const fn from_grpc_status(status: u16) -> Self {
+        match status {
+            4 | 14 => Self::Failed,
+            2 | 13 | 15 => Self::Errored,
+            _ => Self::Answered,
+        }
+    }
+
+    /// Whether it counts as a failure of the upstream.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Errored | Self::Failed)
+    }
+}
+
 /// An admitted request. Dropped without [`Protection::complete`] it says nothing about the upstream.
 #[derive(Debug, Default)]
 #[must_use = "dropping an admission gives the slot back"]
@@ -180,7 +223,7 @@ impl Protection {
         &self,
         admission: Admission,
         now: Instant,
-        completion: Completion,
+        outcome: Outcome,
         upstream_time: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Rejection> {
@@ -190,13 +233,18 @@ impl Protection {
             observed,
         } = admission;
         if let Some(permit) = breaker {
-            let outcome = match completion {
-                Completion::Success => breaker::Outcome::Success(upstream_time),
-                Completion::Failure => breaker::Outcome::Failure,
-                Completion::Ignored => breaker::Outcome::Ignored,
+            let judged = match outcome {
+                Outcome::Answered => breaker::Outcome::Success(upstream_time),
+                Outcome::Errored | Outcome::Failed => breaker::Outcome::Failure,
+                Outcome::Ignored => breaker::Outcome::Ignored,
             };
-            self.breaker.record(permit, now, outcome, rng);
+            self.breaker.record(permit, now, judged, rng);
         }
+        let completion = match outcome {
+            Outcome::Answered => Completion::Success,
+            Outcome::Failed => Completion::Failure,
+            Outcome::Errored | Outcome::Ignored => Completion::Ignored,
+        };
         let refusal = gate.and_then(|permit| permit.complete(now, completion, upstream_time));
         self.tick(now);
         observed.or_else(|| refusal.map(Rejection::from))

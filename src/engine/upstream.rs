@@ -17,17 +17,23 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 pub use self::endpoint::EndpointState;
 pub use self::lease::{Completion, Lease};
+use super::protection::{self, Protection};
 use super::registry::Directories;
 use crate::clock::Instant;
 use crate::config::plan::{self, Balance, Endpoints, Plan};
 use crate::model::{EndpointId, UpstreamId};
 pub use crate::policy::balance::NoEndpoint;
 use crate::policy::balance::{Member, Pick, Pool, Strategy};
+pub use crate::policy::outlier;
+use crate::policy::outlier::Detector;
+pub use crate::policy::retry;
+use crate::policy::retry::Retries;
 
 /// The endpoints of an upstream at one time, and how one is chosen.
 pub type EndpointSet = Pool<EndpointState>;
@@ -65,7 +71,7 @@ impl Upstreams {
         let resume = |config: &Arc<plan::Upstream>| {
             let state = former.remove(&config.name).unwrap_or_else(|| {
                 let id = UpstreamId::new(directories.upstreams.intern(&config.name));
-                UpstreamState::new(id, config, &self.generation)
+                UpstreamState::new(id, config, &self.generation, now)
             });
             state.update(config, directories, now);
             state
@@ -107,6 +113,9 @@ pub struct UpstreamState {
     name: Arc<str>,
     config: ArcSwap<plan::Upstream>,
     endpoints: ArcSwap<EndpointSet>,
+    protection: Protection,
+    outliers: Detector,
+    retries: Retries,
     in_flight: AtomicU32,
     retired: AtomicBool,
     /// [`Upstreams::generation`], shared.
@@ -127,13 +136,21 @@ pub struct Change {
 }
 
 impl UpstreamState {
-    fn new(id: UpstreamId, config: &Arc<plan::Upstream>, generation: &Arc<AtomicU64>) -> Arc<Self> {
+    fn new(
+        id: UpstreamId,
+        config: &Arc<plan::Upstream>,
+        generation: &Arc<AtomicU64>,
+        now: Instant,
+    ) -> Arc<Self> {
         let empty = Pool::new(Vec::new(), strategy(config), config.slow_start);
         Arc::new(Self {
             id,
             name: Arc::clone(&config.name),
             config: ArcSwap::new(Arc::clone(config)),
             endpoints: ArcSwap::from_pointee(empty),
+            protection: Protection::new(&protection::Settings::default(), now),
+            outliers: Detector::new(outlier::Config::default(), now),
+            retries: Retries::new(retry::Config::default(), now),
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             generation: Arc::clone(generation),
@@ -165,6 +182,29 @@ impl UpstreamState {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Its breaker, limit and queue.
+    #[must_use]
+    pub const fn protection(&self) -> &Protection {
+        &self.protection
+    }
+
+    /// Its budget for sending again.
+    #[must_use]
+    pub const fn retries(&self) -> &Retries {
+        &self.retries
+    }
+
+    /// How long to wait before `request`, which failed like this, is sent again; none when it must not be.
+    pub fn retry(
+        &self,
+        request: &retry::Request,
+        failure: retry::Failure,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Duration> {
+        self.retries.decide(request, failure, now, rng).ok()
+    }
+
     /// Whether the running plan no longer has it.
     #[must_use]
     pub fn is_retired(&self) -> bool {
@@ -178,7 +218,8 @@ impl UpstreamState {
     }
 
     /// Chooses an endpoint that is not in `exclude` and counts the request in. `key` is what a hashing
-    /// upstream hashes on.
+    /// upstream hashes on. Endpoints that are ejected are passed over while there is another; those in doubt
+    /// are asked on purpose now and then.
     ///
     /// # Errors
     /// When no endpoint is known, or each one is unhealthy or excluded.
@@ -190,15 +231,71 @@ impl UpstreamState {
         exclude: &[EndpointId],
     ) -> Result<Lease, NoEndpoint> {
         let set = self.endpoints.load();
-        let index = set.pick(Pick {
-            now,
-            rng,
-            key,
-            in_flight: self.in_flight(),
-            excluded: |endpoint: &EndpointState| exclude.contains(&endpoint.id()),
-        })?;
+        let tried = |endpoint: &EndpointState| exclude.contains(&endpoint.id());
+        let out = |endpoint: &EndpointState| tried(endpoint) || endpoint.stats().is_out(now);
+        let in_flight = self.in_flight();
+        let asks = self.outliers.asks_in_doubt(set.members().len(), rng);
+        let mut pick = |excluded: &dyn Fn(&EndpointState) -> bool| {
+            set.pick(Pick {
+                now,
+                rng,
+                key,
+                in_flight,
+                excluded,
+            })
+        };
+        let sure = |endpoint: &EndpointState| out(endpoint) || !endpoint.stats().is_in_doubt();
+        let asked = asks.then(|| pick(&sure));
+        let index = match asked {
+            Some(Ok(index)) => index,
+            _ => pick(&out).or_else(|_none_left| pick(&tried))?,
+        };
         let member = set.members().get(index).ok_or(NoEndpoint::Unknown)?;
-        Ok(Lease::new(Arc::clone(self), Arc::clone(&member.endpoint)))
+        Ok(Lease::new(
+            Arc::clone(self),
+            Arc::clone(&member.endpoint),
+            now,
+        ))
+    }
+
+    /// Judges the endpoints by their answers. To be called each second, and when [`Lease::observe`] asks for
+    /// it. What was decided, with the endpoint it concerns.
+    pub fn judge(&self, now: Instant) -> Vec<(Arc<EndpointState>, outlier::Decision)> {
+        let set = self.endpoints.load();
+        let members: Vec<_> = set
+            .members()
+            .iter()
+            .map(|member| &member.endpoint)
+            .filter(|endpoint| endpoint.is_healthy())
+            .collect();
+        let stats: Vec<_> = members.iter().map(|endpoint| endpoint.stats()).collect();
+        let decisions = self.outliers.evaluate(now, &stats);
+        let concerned = decisions.into_iter().filter_map(|decision| {
+            let (outlier::Decision::Ejected { index, .. }
+            | outlier::Decision::Spared { index, .. }
+            | outlier::Decision::Returned { index }) = decision;
+            let endpoint = members.get(index)?;
+            if matches!(decision, outlier::Decision::Returned { .. }) {
+                endpoint.slot().returned(now);
+            }
+            Some((Arc::clone(endpoint), decision))
+        });
+        concerned.collect()
+    }
+
+    /// Leaves `endpoint` alone for as long as it asked for. Returns until when; none when it may not.
+    pub fn set_aside(
+        &self,
+        endpoint: &EndpointState,
+        now: Instant,
+        time: Duration,
+    ) -> Option<Instant> {
+        let set = self.endpoints.load();
+        let members = set.members().iter().map(|member| &member.endpoint);
+        let healthy: Vec<_> = members.filter(|e| e.is_healthy()).collect();
+        let index = healthy.iter().position(|e| e.id() == endpoint.id())?;
+        let stats: Vec<_> = healthy.iter().map(|e| e.stats()).collect();
+        self.outliers.set_aside(now, &stats, index, time)
     }
 
     /// Takes over a list that discovery found. The same list again changes nothing.

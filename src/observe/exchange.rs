@@ -26,6 +26,10 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// Why Tidegate answered by itself or the upstream failed; none when all went well.
     pub reason: Option<Reason>,
+    /// What a policy that only observes would have refused it for.
+    pub observed: Option<Reason>,
+    /// Its tier; 0 is the most important.
+    pub tier: u8,
     /// Requests sent upstream; 0 when it was answered without.
     pub attempts: u8,
     /// Time by phase; sums to the total.

@@ -357,6 +357,8 @@ pub(crate) mod tests {
             upstream_status: Some(200),
             outcome: Outcome::Answered,
             reason: None,
+            observed: None,
+            tier: 1,
             attempts: 1,
             phases,
             bytes_in: 10,

@@ -111,10 +111,15 @@ impl Slot {
     pub fn set_healthy(&self, healthy: bool, now: Instant) -> bool {
         let was = self.healthy.swap(healthy, Ordering::Relaxed);
         if healthy && !was {
-            self.recovered
-                .store(now.as_nanos().max(1), Ordering::Relaxed);
+            self.returned(now);
         }
         was != healthy
+    }
+
+    /// Begins its slow start: it was away for another reason than its health.
+    pub fn returned(&self, now: Instant) {
+        self.recovered
+            .store(now.as_nanos().max(1), Ordering::Relaxed);
     }
 
     /// The share of its weight it gets at `now`: 10% as it comes back, all of it `slow_start` later.

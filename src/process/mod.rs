@@ -4,9 +4,11 @@
 //! the command line.
 
 mod handover;
+mod heartbeat;
 mod snapshot;
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,11 +24,12 @@ use crate::config::{Source, diff, explain, watch};
 use crate::discovery::dns::Discovery;
 use crate::discovery::health::{Checks, Tls};
 use crate::engine::registry::Directories;
+use crate::engine::route::Routes;
 use crate::engine::upstream::Upstreams;
 use crate::observe::collector::Collector;
 use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
-use crate::proxy::live::{Connections, Connectors, Live, LiveListener};
+use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
 use crate::proxy::worker::{self, Command, Handle, Shared};
 
 pub use handover::Inherited;
@@ -76,6 +79,7 @@ struct Process {
     listeners: HashMap<Arc<str>, Open>,
     sockets: handover::Sockets,
     upstreams: Arc<Upstreams>,
+    routes: Routes,
     directories: Arc<Directories>,
     collector: Collector,
     status: Arc<Status>,
@@ -134,7 +138,11 @@ impl Process {
         let collector = Collector::start(plan.telemetry.access_log.as_ref())?;
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan)?;
-        let states = upstreams.apply(&plan, &directories, SystemClock.now());
+        let routes = Routes::default();
+        let states = States {
+            upstreams: upstreams.apply(&plan, &directories, SystemClock.now()),
+            routes: routes.apply(plan.routes.iter().map(|route| &route.name)),
+        };
         let live = Live::new(Arc::clone(&plan), &connectors, &states, &directories);
         let workers = plan.server.workers;
         let shared = Arc::new(Shared {
@@ -142,6 +150,7 @@ impl Process {
             generation: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             max_connections: plan.server.max_connections.div_ceil(workers),
+            hasher: RandomState::new(),
             upstream_connections: (0..workers).map(|_| ArcSwap::default()).collect(),
         });
         let changed = Arc::new(Notify::new());
@@ -160,6 +169,7 @@ impl Process {
             listeners: HashMap::new(),
             sockets: handover::Sockets::default(),
             upstreams,
+            routes,
             directories,
             collector,
             status: Arc::new(Status::new(SystemClock)),
@@ -181,6 +191,7 @@ impl Process {
         let checks = Checks::new(tls, seed());
         let upstreams = Arc::clone(&process.upstreams);
         tokio::spawn(checks.supervise(upstreams, Arc::clone(&process.changed)));
+        tokio::spawn(heartbeat::run(Arc::clone(&process.upstreams)));
         process.sockets.admin(inherited);
         Ok(process)
     }
@@ -393,9 +404,13 @@ impl Process {
             .open(&plan, &mut Inherited::default())
             .map_err(|error| error.to_string())?;
         // Nothing fails from here on, and nothing that runs has been touched before.
-        let states = self
-            .upstreams
-            .apply(&plan, &self.directories, SystemClock.now());
+        let now = SystemClock.now();
+        let states = States {
+            upstreams: self.upstreams.apply(&plan, &self.directories, now),
+            routes: self
+                .routes
+                .apply(plan.routes.iter().map(|route| &route.name)),
+        };
         let live = Live::new(Arc::clone(&plan), &connectors, &states, &self.directories);
         self.shared.live.store(Arc::new(live));
         self.shared.generation.fetch_add(1, Ordering::Release);

@@ -4,7 +4,7 @@
 //! side's flow control holds the other back. On the way they are counted, and the time they take is split
 //! between whoever kept whom waiting.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,10 +16,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::h2stream::{H2Body, UpstreamStream};
+use super::hold::{Hold, STREAM_AFTER};
 use super::pool::{H1Conn, Timer};
 use super::track::Track;
 use crate::clock::{Instant, SystemClock};
-use crate::engine::upstream::Lease;
 use crate::model::{Outcome, Phase, Reason};
 
 /// Why a body broke off.
@@ -51,6 +51,8 @@ pub(crate) enum Source {
     Empty,
     H1(Incoming),
     H2(H2Body),
+    /// What was kept of one that was sent before.
+    Kept(std::vec::IntoIter<Bytes>),
 }
 
 impl Source {
@@ -60,6 +62,7 @@ impl Source {
             Self::Empty => true,
             Self::H1(body) => body.is_end_stream(),
             Self::H2(body) => body.is_end_stream(),
+            Self::Kept(frames) => frames.as_slice().is_empty(),
         }
     }
 
@@ -69,9 +72,15 @@ impl Source {
             Self::Empty => Some(0),
             Self::H1(body) => body.size_hint().exact(),
             Self::H2(body) => body.size_hint().exact(),
+            Self::Kept(frames) => {
+                Some(frames.as_slice().iter().map(Bytes::len).sum::<usize>() as u64)
+            }
         }
     }
 }
+
+/// The longest body that is kept for sending it again.
+const MAX_KEPT: u64 = 64 << 10;
 
 /// How a request's body fares, as its exchange sees it.
 #[derive(Debug, Default)]
@@ -82,6 +91,8 @@ pub(crate) struct Upload {
     progress: Cell<Instant>,
     done: Cell<bool>,
     failure: Cell<Option<BodyError>>,
+    /// What has passed so far, unless it is not to be kept or became too long.
+    kept: RefCell<Option<Vec<Bytes>>>,
 }
 
 impl Upload {
@@ -105,6 +116,22 @@ impl Upload {
 
     pub(crate) fn failure(&self) -> Option<BodyError> {
         self.failure.get()
+    }
+
+    /// The whole body; none if it was not kept or is not all here yet.
+    pub(crate) fn kept(&self) -> Option<Vec<Bytes>> {
+        self.kept.borrow().clone().filter(|_| self.done.get())
+    }
+
+    fn keep(&self, frame: &Frame<Bytes>) {
+        let mut kept = self.kept.borrow_mut();
+        if let Some(frames) = kept.as_mut() {
+            match frame.data_ref() {
+                Some(data) if self.bytes.get() <= MAX_KEPT => frames.push(data.clone()),
+                // Too long, or trailers, which an HTTP/1 upstream is rarely sent: not worth keeping.
+                _ => *kept = None,
+            }
+        }
     }
 
     fn moved(&self, now: Instant) {
@@ -133,9 +160,27 @@ impl RequestBody {
         }
     }
 
-    /// The body of `source`, of at most `limit` bytes, with the record of how it fares.
-    pub(crate) fn new(source: Source, limit: Option<u64>, now: Instant) -> (Self, Rc<Upload>) {
-        let upload = Rc::new(Upload::default());
+    /// What was [kept](Upload::kept), once more.
+    pub(crate) fn again(kept: Vec<Bytes>) -> Self {
+        Self {
+            source: Source::Kept(kept.into_iter()),
+            upload: None,
+            limit: u64::MAX,
+        }
+    }
+
+    /// The body of `source`, of at most `limit` bytes, with the record of how it fares. `keep`: it may have to
+    /// be sent again.
+    pub(crate) fn new(
+        source: Source,
+        limit: Option<u64>,
+        now: Instant,
+        keep: bool,
+    ) -> (Self, Rc<Upload>) {
+        let upload = Rc::new(Upload {
+            kept: RefCell::new(keep.then(Vec::new)),
+            ..Upload::default()
+        });
         upload.progress.set(now);
         let body = Self {
             source,
@@ -161,6 +206,9 @@ impl Body for RequestBody {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|r| r.map_err(|_broken| BodyError::Broken))),
             Source::H2(body) => Pin::new(body).poll_frame(cx),
+            Source::Kept(frames) => {
+                return Poll::Ready(frames.next().map(|data| Ok(Frame::data(data))));
+            }
         };
         let Some(upload) = &this.upload else {
             return polled;
@@ -178,6 +226,7 @@ impl Body for RequestBody {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let bytes = upload.bytes.get() + length;
                 upload.bytes.set(bytes);
+                upload.keep(&frame);
                 if bytes > this.limit {
                     Some(Err(BodyError::TooLarge))
                 } else {
@@ -215,6 +264,17 @@ pub(crate) enum Upstream {
     H2(UpstreamStream),
 }
 
+/// A response whose body is to be passed on.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    pub(crate) upstream: Upstream,
+    pub(crate) hold: Hold,
+    pub(crate) timer: Option<Timer>,
+    pub(crate) upload: Option<Rc<Upload>>,
+    /// When its head came.
+    pub(crate) now: Instant,
+}
+
 /// A response's body on its way to the client. Holds the exchange's track until the last byte is handed
 /// over, and the endpoint's slot until the upstream has sent it.
 #[derive(Debug)]
@@ -236,7 +296,9 @@ enum Kind {
 #[derive(Debug)]
 struct Passed {
     upstream: Upstream,
-    lease: Lease,
+    hold: Hold,
+    /// When its head came.
+    head: Instant,
     timer: Option<Timer>,
     idle_timeout: Duration,
     upload: Option<Rc<Upload>>,
@@ -265,19 +327,19 @@ impl ResponseBody {
         }
     }
 
-    /// The upstream's answer, whose head came at `now`.
-    pub(crate) fn passed(
-        upstream: Upstream,
-        lease: Lease,
-        timer: Option<Timer>,
-        idle_timeout: Duration,
-        upload: Option<Rc<Upload>>,
-        track: Box<Track>,
-        now: Instant,
-    ) -> Self {
+    /// The upstream's answer.
+    pub(crate) fn passed(answer: Passing, idle_timeout: Duration, track: Box<Track>) -> Self {
+        let Passing {
+            upstream,
+            hold,
+            timer,
+            upload,
+            now,
+        } = answer;
         let passed = Passed {
             upstream,
-            lease,
+            hold,
+            head: now,
             timer,
             idle_timeout,
             upload,
@@ -310,11 +372,14 @@ impl ResponseBody {
 
     /// The upstream broke off.
     fn fail(&mut self, reason: Reason) {
-        self.kind = Kind::Done;
+        let kind = std::mem::replace(&mut self.kind, Kind::Done);
         if let Some(mut track) = self.track.take() {
             track.exchange.outcome = Outcome::UpstreamBroke;
             track.exchange.reason = Some(reason);
             track.phase(Phase::Body, track.conn.worker.now());
+            if let Kind::Passed(passed) = kind {
+                passed.hold.fail(&mut track);
+            }
         }
     }
 }
@@ -330,9 +395,10 @@ impl Passed {
             worker.give_timer(timer);
         }
         if let Upstream::H1(conn, _) = self.upstream {
-            worker.pools().give_back(self.lease.endpoint().id(), conn);
+            let endpoint = self.hold.lease.endpoint().id();
+            worker.pools().give_back(endpoint, conn);
         }
-        drop(self.lease);
+        self.hold.complete(track);
     }
 
     fn poll_source(
@@ -365,11 +431,29 @@ impl Passed {
                 .as_ref()
                 .map_or(self.mark, |upload| upload.state().1);
             let until = self.mark.max(sent).after(self.idle_timeout);
-            let timer = self.timer.get_or_insert_with(|| Timer::new(until));
-            ready!(timer.poll_until(cx, until));
-            if SystemClock.now() >= until {
+            let wake = if self.hold.has_slot() {
+                until.min(self.head.after(STREAM_AFTER))
+            } else {
+                until
+            };
+            let timer = self.timer.get_or_insert_with(|| Timer::new(wake));
+            ready!(timer.poll_until(cx, wake));
+            let now = SystemClock.now();
+            if now >= until {
                 return Poll::Ready(());
             }
+            self.become_stream(now);
+        }
+    }
+
+    /// Gives the slot back once the response has lasted too long for one. What has begun is not cut off,
+    /// however many streams there are.
+    fn become_stream(&mut self, now: Instant) {
+        if self.hold.has_slot()
+            && now >= self.head.after(STREAM_AFTER)
+            && let Err(rejection) = self.hold.detach(now)
+        {
+            tracing::debug!(?rejection, "a long-lived stream is not counted");
         }
     }
 
@@ -407,6 +491,7 @@ impl Body for ResponseBody {
         if passed.begun && !passed.waiting {
             passed.mark = SystemClock.now();
             track.phase(Phase::Deliver, passed.mark);
+            passed.become_stream(passed.mark);
         }
         let frame = match passed.poll_source(cx) {
             Poll::Ready(frame) => frame,
@@ -427,7 +512,13 @@ impl Body for ResponseBody {
         passed.begun = true;
         match frame {
             Some(Ok(frame)) => {
-                track.exchange.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                match frame.trailers_ref() {
+                    Some(trailers) => passed.hold.trailers(trailers),
+                    None => {
+                        let length = frame.data_ref().map_or(0, Bytes::len);
+                        track.exchange.bytes_out += length as u64;
+                    }
+                }
                 if passed.is_end_stream() {
                     this.finish();
                 }

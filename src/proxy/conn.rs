@@ -4,7 +4,7 @@
 //! waker, so that no timer, channel or lock is spent on a connection that only lies idle.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,7 @@ use crate::model::{Outcome, Phase, Reason};
 /// Who is at the other end of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    ip: Option<IpAddr>,
     /// The address as X-Forwarded-For carries it.
     pub(crate) text: HeaderValue,
     /// Whether what it says of others is believed.
@@ -39,10 +40,16 @@ impl Peer {
             None => "unknown".to_owned(),
         };
         Self {
+            ip,
             text: HeaderValue::try_from(text)
                 .unwrap_or_else(|_invalid| HeaderValue::from_static("unknown")),
             trusted: ip.is_some_and(|ip| listener.trusts(ip)),
         }
+    }
+
+    /// The peer's address; none over a unix socket.
+    pub(crate) const fn ip(&self) -> Option<IpAddr> {
+        self.ip
     }
 
     /// The peer's address as text.

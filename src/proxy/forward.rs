@@ -1,45 +1,49 @@
-//! Sends a request to an endpoint and waits for the head of its response.
+//! Steps 7 to 9: a request's admission, its attempt, and another attempt where that is safe.
 //!
-//! An endpoint that cannot be connected to is passed over for another: nothing was sent. A pooled connection
-//! that turns out closed before a byte was answered is replaced by a fresh one, when the request may be
-//! repeated (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+//! Each attempt is admitted like a request of its own, so that what is sent again passes the breaker, the
+//! limit and the queue as everything else does; what those refuse ends the trying.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 
-use super::body::{BodyError, RequestBody, Source, Upload, Upstream};
+use super::admit;
+use super::body::{BodyError, Passing, RequestBody, Source, Upload, Upstream};
 use super::conn::Interim;
-use super::connect::ConnectError;
-use super::h2stream::{H2Body, StreamCount, TaskGuard, UpstreamStream, send_body};
+use super::hold::{self, Hold, upstream_time};
+use super::ingress;
 use super::live::LiveRoute;
-use super::pool::{H1Conn, H2Conn, Timer};
+use super::outliers;
+use super::pool::Timer;
 use super::respond::Refusal;
+use super::send;
 use super::track::Track;
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
-use crate::config::plan::Protocol;
-use crate::engine::upstream::{Completion, Lease, NoEndpoint};
+use crate::engine::protection::{Admission, Outcome};
+use crate::engine::upstream::{Completion, Lease, retry};
 use crate::model::{EndpointId, Phase, Reason};
 
-/// Endpoints tried when connections cannot be made.
-const MAX_ENDPOINTS: usize = 3;
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
 /// What a request is sent with.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    request: Request<RequestBody>,
+    pub(super) request: Request<RequestBody>,
+    pub(super) interim: Arc<Interim>,
     upload: Option<Rc<Upload>>,
     hash: Option<u64>,
+    /// Whom it is charged to.
+    client: u64,
     /// When the client itself gives up.
     deadline: Option<Instant>,
-    interim: Arc<Interim>,
+    grpc: bool,
+    /// Whether sending it twice does no more than sending it once.
+    repeatable: bool,
 }
 
 impl Outbound {
@@ -51,25 +55,25 @@ impl Outbound {
         deadline: Option<Instant>,
         interim: Arc<Interim>,
     ) -> Self {
+        let repeatable = retry::is_idempotent(track.exchange.method)
+            || head.headers.contains_key("idempotency-key");
         let (body, upload) = if source.is_empty() {
             (RequestBody::empty(), None)
         } else {
             let limit = track.conn.listener.listener.max_body_bytes;
-            let (body, upload) = RequestBody::new(source, limit, track.now());
+            let (body, upload) = RequestBody::new(source, limit, track.now(), repeatable);
             (body, Some(upload))
         };
         Self {
+            client: admit::client(track, &head.headers),
+            grpc: ingress::is_grpc(&head.headers),
             request: Request::from_parts(head, body),
             upload,
             hash,
             deadline,
             interim,
+            repeatable,
         }
-    }
-
-    /// Whether sending it twice does no more than sending it once.
-    fn is_repeatable(&self) -> bool {
-        self.upload.is_none() && self.request.method().is_idempotent()
     }
 }
 
@@ -77,43 +81,113 @@ impl Outbound {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) head: http::response::Parts,
-    pub(crate) upstream: Upstream,
-    pub(crate) lease: Lease,
-    pub(crate) timer: Option<Timer>,
-    pub(crate) upload: Option<Rc<Upload>>,
-    pub(crate) now: Instant,
+    pub(crate) passing: Passing,
 }
 
 /// Why a request sent got no response.
-enum Failure {
+pub(super) enum Failure {
     /// The connection was closed before a byte was answered; the request, if it was never written.
     Closed(Option<Box<Request<RequestBody>>>),
     TimedOut,
     Broken,
 }
 
-/// One request under way upstream.
-struct Sending {
-    worker: Rc<Worker>,
-    timer: Option<Timer>,
-    upload: Option<Rc<Upload>>,
-    deadline: Option<Instant>,
+/// An attempt that got no response.
+struct Failed {
+    refusal: Refusal,
+    /// What it says about trying again.
+    failure: retry::Failure,
+}
+
+/// A request on its way, from its first attempt to its last.
+pub(super) struct Sending {
+    pub(super) worker: Rc<Worker>,
+    pub(super) timer: Option<Timer>,
+    pub(super) upload: Option<Rc<Upload>>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) hash: Option<u64>,
+    /// When the present attempt was sent.
+    pub(super) begun: Instant,
+    /// Endpoints that earlier attempts failed on.
+    pub(super) tried: Vec<EndpointId>,
+    /// What the request is made of again; none when it must not be repeated.
+    pub(super) spare: Option<Head>,
+    client: u64,
+    grpc: bool,
+    repeatable: bool,
+    interim: Arc<Interim>,
+    /// Bound on an attempt, and on all of them.
+    per_try: Option<Duration>,
     timeout: Duration,
     idle: Duration,
-    begun: Instant,
+    /// When the route's timeout is over, whatever the attempt; set once there is a second one.
+    overall: Option<Instant>,
+}
+
+/// A request's method, target and headers.
+pub(super) struct Head(Method, Uri, HeaderMap);
+
+impl Head {
+    fn copy(request: &Request<RequestBody>) -> Self {
+        Self(
+            request.method().clone(),
+            request.uri().clone(),
+            request.headers().clone(),
+        )
+    }
+
+    /// The same request, with `body`.
+    pub(super) fn rebuild(&self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.0.clone();
+        *request.uri_mut() = self.1.clone();
+        *request.headers_mut() = self.2.clone();
+        request
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.worker.give_timer(timer);
+        }
+    }
 }
 
 impl Sending {
+    fn new(track: &Track, route: &LiveRoute, outbound: &Outbound) -> Self {
+        let worker = Rc::clone(&track.conn.worker);
+        Self {
+            timer: worker.take_timer(),
+            begun: worker.now(),
+            worker,
+            upload: outbound.upload.clone(),
+            deadline: outbound.deadline,
+            hash: outbound.hash,
+            tried: Vec::new(),
+            spare: outbound.repeatable.then(|| Head::copy(&outbound.request)),
+            client: outbound.client,
+            grpc: outbound.grpc,
+            repeatable: outbound.repeatable,
+            interim: Arc::clone(&outbound.interim),
+            per_try: route.config.per_try_timeout,
+            timeout: route.route.timeout,
+            idle: route.route.idle_timeout,
+            overall: None,
+        }
+    }
+
     /// Ready when it is time to give up. While the client uploads, only its silence counts.
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            let bound = self.bound();
             let (since, bound) = match self.upload.as_ref().map(|upload| upload.state()) {
                 Some((false, progress)) => (progress, self.idle),
-                Some((true, progress)) => (progress.max(self.begun), self.timeout),
-                None => (self.begun, self.timeout),
+                Some((true, progress)) => (progress.max(self.begun), bound),
+                None => (self.begun, bound),
             };
-            let until = since.after(bound);
-            let until = self.deadline.map_or(until, |deadline| deadline.min(until));
+            let ends = [self.deadline, self.overall].into_iter().flatten();
+            let until = ends.fold(since.after(bound), Instant::min);
             let timer = self.timer.get_or_insert_with(|| Timer::new(until));
             std::task::ready!(timer.poll_until(cx, until));
             if SystemClock.now() >= until {
@@ -122,124 +196,275 @@ impl Sending {
         }
     }
 
+    /// Bound on one attempt.
+    pub(super) fn bound(&self) -> Duration {
+        self.per_try
+            .map_or(self.timeout, |per_try| per_try.min(self.timeout))
+    }
+
     fn waited(&self, now: Instant) -> Duration {
         self.upload
             .as_ref()
             .map_or(Duration::ZERO, |upload| upload.waited(now))
     }
+
+    /// The whole body again; none when it was not kept.
+    pub(super) fn body_again(&self) -> Option<RequestBody> {
+        match &self.upload {
+            None => Some(RequestBody::empty()),
+            Some(upload) => upload.kept().map(RequestBody::again),
+        }
+    }
+
+    /// The request again.
+    fn again(&self, attempts: u32) -> Option<Box<Outbound>> {
+        let mut request = self.spare.as_ref()?.rebuild(self.body_again()?);
+        request
+            .headers_mut()
+            .insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
+        Some(Box::new(Outbound {
+            request,
+            interim: Arc::clone(&self.interim),
+            upload: self.upload.clone(),
+            hash: self.hash,
+            client: self.client,
+            deadline: self.deadline,
+            grpc: self.grpc,
+            repeatable: self.repeatable,
+        }))
+    }
 }
 
 /// Sends `outbound` and waits for the response's head.
+///
+/// # Errors
+/// When it is refused, or the last attempt failed.
 pub(crate) async fn forward(
     track: &mut Track,
     route: &LiveRoute,
     outbound: Box<Outbound>,
 ) -> Result<Answer, Refusal> {
-    let worker = Rc::clone(&track.conn.worker);
-    let now = worker.now();
-    let hash = outbound.hash;
-    let timeout = route.route.timeout;
-    let per_try = route.upstream.config().per_try_timeout;
-    let mut sending = Sending {
-        timer: worker.take_timer(),
-        worker,
-        upload: outbound.upload.clone(),
-        deadline: outbound.deadline,
-        timeout: per_try.map_or(timeout, |per_try| per_try.min(timeout)),
-        idle: route.route.idle_timeout,
-        begun: now,
-    };
-    let (lease, result) = match route.connector.protocol {
-        Protocol::Http1 => {
-            // The usual case without a future of its own.
-            let (lease, conn) = match pooled(track, route, hash, &mut sending) {
-                Some(pooled) => pooled,
-                None => Box::pin(connect_h1(track, route, hash, &mut sending)).await?,
-            };
-            let result = send_h1(track, route, &lease, conn, outbound, &mut sending).await;
-            (lease, result)
-        }
-        Protocol::Http2 => {
-            Box::pin(async {
-                let (lease, conn) = connect_h2(track, route, hash, &mut sending).await?;
-                count_attempt(track);
-                let result = send_h2(conn, outbound, &mut sending).await;
-                Ok((lease, result))
-            })
-            .await?
-        }
-    };
-    settle(track, route, lease, result, sending)
+    let mut sending = Sending::new(track, route, &outbound);
+    route.upstream.retries().deposit(sending.begun);
+    let (client, deadline) = (sending.client, sending.deadline);
+    let admission = admit::admit(track, route, client, deadline, &mut sending.timer).await?;
+    let attempted = attempt(track, route, admission, outbound, &mut sending).await;
+    match failure_of(&attempted, sending.grpc) {
+        None => attempted.map_err(|failed| failed.refusal),
+        Some(failure) => Box::pin(again(track, route, attempted, failure, sending)).await,
+    }
 }
 
-fn count_attempt(track: &mut Track) {
-    track.exchange.attempts = track.exchange.attempts.saturating_add(1);
+/// What speaks for another attempt.
+fn failure_of(attempted: &Result<Answer, Failed>, grpc: bool) -> Option<retry::Failure> {
+    match attempted {
+        Err(failed) => Some(failed.failure),
+        Ok(answer) => match hold::grpc_status(&answer.head.headers).filter(|_| grpc) {
+            Some(14) => Some(retry::Failure::Unavailable),
+            Some(_) => None,
+            None => retry::Failure::from_status(answer.head.status.as_u16()),
+        },
+    }
 }
 
-/// Accounts for how an attempt ended.
-fn settle(
+/// Tries again as often as that is safe and within the budget.
+async fn again(
+    track: &mut Track,
+    route: &LiveRoute,
+    mut attempted: Result<Answer, Failed>,
+    mut failure: retry::Failure,
+    mut sending: Sending,
+) -> Result<Answer, Refusal> {
+    let mut attempts = 1;
+    loop {
+        let now = track.now();
+        let overall = *sending
+            .overall
+            .get_or_insert_with(|| sending.begun.after(sending.timeout));
+        let request = retry::Request {
+            repeatable: sending.repeatable,
+            replayable: sending.spare.is_some() && sending.body_again().is_some(),
+            answered: false,
+            attempts,
+            deadline: Some(sending.deadline.map_or(overall, |at| at.min(overall))),
+            usual: route.state.cost(track.exchange.method),
+        };
+        let decided = {
+            let rng = &mut sending.worker.rng();
+            route.upstream.retry(&request, failure, now, rng)
+        };
+        let Some((wait, outbound)) = decided.zip(sending.again(attempts + 1)) else {
+            return attempted.map_err(|failed| failed.refusal);
+        };
+        attempts += 1;
+        let refusal = let_go(track, attempted);
+        pause(&mut sending.timer, now.after(wait)).await;
+        let (client, deadline) = (sending.client, sending.deadline);
+        let admitted = admit::admit(track, route, client, deadline, &mut sending.timer).await;
+        let admission = admitted.map_err(|shed| refusal.unwrap_or(shed))?;
+        attempted = attempt(track, route, admission, outbound, &mut sending).await;
+        match failure_of(&attempted, sending.grpc) {
+            None => return attempted.map_err(|failed| failed.refusal),
+            Some(another) => failure = another,
+        }
+    }
+}
+
+/// Ends an attempt whose answer nobody will read; what it would have been refused with.
+fn let_go(track: &mut Track, attempted: Result<Answer, Failed>) -> Option<Refusal> {
+    match attempted {
+        Ok(answer) => {
+            answer.passing.hold.complete(track);
+            track.exchange.upstream_status = None;
+            None
+        }
+        Err(failed) => Some(failed.refusal),
+    }
+}
+
+async fn pause(timer: &mut Option<Timer>, until: Instant) {
+    let timer = timer.get_or_insert_with(|| Timer::new(until));
+    std::future::poll_fn(|cx| timer.poll_until(cx, until)).await;
+}
+
+/// One attempt: an endpoint, a connection, the request, the head of its response.
+async fn attempt(
+    track: &mut Track,
+    route: &LiveRoute,
+    admission: Admission,
+    outbound: Box<Outbound>,
+    sending: &mut Sending,
+) -> Result<Answer, Failed> {
+    let before = upstream_time(track);
+    match send::send(track, route, outbound, sending).await {
+        Ok((lease, Ok(response))) => Ok(answered(
+            track, route, lease, admission, response, before, sending,
+        )),
+        Ok((lease, Err(failure))) => {
+            let (failed, outcome) = unanswered(track, route, lease, &failure, sending);
+            hold::complete(track, admission, before, outcome, true);
+            Err(failed)
+        }
+        Err((refusal, outcome)) => {
+            hold::complete(track, admission, before, outcome, true);
+            let failure = retry::Failure::NotSent;
+            Err(Failed { refusal, failure })
+        }
+    }
+}
+
+/// Accounts for a response.
+fn answered(
     track: &mut Track,
     route: &LiveRoute,
     mut lease: Lease,
-    result: Result<Response<Upstream>, Failure>,
-    sending: Sending,
-) -> Result<Answer, Refusal> {
+    admission: Admission,
+    response: Response<Upstream>,
+    before: Duration,
+    sending: &mut Sending,
+) -> Answer {
+    let now = waited(track, sending);
+    let (head, upstream) = response.into_parts();
+    track.exchange.upstream_status = Some(head.status.as_u16());
+    let latency = now.since(sending.begun);
+    let status = hold::grpc_status(&head.headers).filter(|_| sending.grpc);
+    let outcome = status.map_or_else(
+        || Outcome::from_status(head.status.as_u16()),
+        Outcome::from_grpc_status,
+    );
+    let judge = lease.observe(
+        now,
+        if outcome.is_failure() {
+            Completion::Failure(latency.max(route.route.timeout))
+        } else {
+            Completion::Success(latency)
+        },
+    );
+    if judge {
+        outliers::judge(&route.upstream, now);
+    }
+    if matches!(head.status.as_u16(), 429 | 503)
+        && let Some(asked) = head.headers.get(RETRY_AFTER)
+    {
+        outliers::set_aside(&route.upstream, lease.endpoint(), asked, now);
+    }
+    let passing = Passing {
+        upstream,
+        hold: Hold::new(lease, admission, before, outcome, sending.grpc),
+        timer: sending.timer.take(),
+        upload: sending.upload.clone(),
+        now,
+    };
+    Answer { head, passing }
+}
+
+/// Accounts for the absence of a response.
+fn unanswered(
+    track: &mut Track,
+    route: &LiveRoute,
+    mut lease: Lease,
+    failure: &Failure,
+    sending: &mut Sending,
+) -> (Failed, Outcome) {
+    let now = waited(track, sending);
+    let (refusal, failure) = explain(track, failure, sending, now);
+    let outcome = if failure == retry::Failure::Final && !is_upstreams(refusal.reason) {
+        Outcome::Ignored
+    } else {
+        let judge = lease.observe(now, Completion::Failure(route.route.timeout));
+        if judge {
+            outliers::judge(&route.upstream, now);
+        }
+        Outcome::Failed
+    };
+    sending.tried.push(lease.endpoint().id());
+    (Failed { refusal, failure }, outcome)
+}
+
+/// Whether the upstream is to blame.
+const fn is_upstreams(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UpstreamTimeout | Reason::UpstreamReset | Reason::ConnectFailed
+    )
+}
+
+/// The wait for the head is over.
+fn waited(track: &mut Track, sending: &Sending) -> Instant {
     let now = sending.worker.now();
     track.phase_beside_upload(Phase::Wait, now, sending.waited(now));
     if let Some(upload) = &sending.upload {
         track.exchange.bytes_in = upload.bytes();
     }
-    match result {
-        Ok(response) => {
-            let (head, upstream) = response.into_parts();
-            track.exchange.upstream_status = Some(head.status.as_u16());
-            let latency = now.since(sending.begun);
-            lease.observe(
-                now,
-                if head.status.is_server_error() {
-                    Completion::Failure(latency.max(route.route.timeout))
-                } else {
-                    Completion::Success(latency)
-                },
-            );
-            let Sending { timer, upload, .. } = sending;
-            Ok(Answer {
-                head,
-                upstream,
-                lease,
-                timer,
-                upload,
-                now,
-            })
-        }
-        Err(failure) => {
-            let refusal = explain(track, &failure, &sending, now);
-            if refusal.status.is_server_error() {
-                lease.observe(now, Completion::Failure(route.route.timeout));
-            }
-            Err(refusal)
-        }
-    }
+    now
 }
 
-fn explain(track: &Track, failure: &Failure, sending: &Sending, now: Instant) -> Refusal {
+fn explain(
+    track: &Track,
+    failure: &Failure,
+    sending: &Sending,
+    now: Instant,
+) -> (Refusal, retry::Failure) {
+    use retry::Failure::{Final, Reset, TryTimeout};
     if let Some(violation) = track.conn.broken_upload() {
-        return Refusal::bad_request(violation.detail);
+        return (Refusal::bad_request(violation.detail), Final);
     }
     match sending.upload.as_ref().and_then(|upload| upload.failure()) {
-        Some(BodyError::TooLarge) => return body_too_large(),
+        Some(BodyError::TooLarge) => return (body_too_large(), Final),
         Some(BodyError::Broken | BodyError::Idle) => {
-            return Refusal::bad_request("the request's body broke off");
+            let refusal = Refusal::bad_request("the request's body broke off");
+            return (refusal, Final);
         }
         None => {}
     }
     match failure {
         Failure::TimedOut if sending.deadline.is_some_and(|deadline| now >= deadline) => {
-            Refusal::new(
+            let refusal = Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 Reason::Deadline,
                 "the client's deadline passed",
-            )
+            );
+            (refusal, Final)
         }
         Failure::TimedOut
             if sending
@@ -248,19 +473,34 @@ fn explain(track: &Track, failure: &Failure, sending: &Sending, now: Instant) ->
                 .is_some_and(|upload| !upload.state().0) =>
         {
             let detail = "the client stopped sending its request";
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, Reason::BadRequest, detail).closing()
+            let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, Reason::BadRequest, detail);
+            (refusal.closing(), Final)
         }
-        Failure::TimedOut => Refusal::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            Reason::UpstreamTimeout,
-            "the upstream did not answer in time",
-        ),
-        Failure::Closed(_) | Failure::Broken => Refusal::new(
-            StatusCode::BAD_GATEWAY,
-            Reason::UpstreamReset,
-            "the upstream broke off before it answered",
-        ),
+        Failure::TimedOut => {
+            let refusal = Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                Reason::UpstreamTimeout,
+                "the upstream did not answer in time",
+            );
+            let over = now >= sending.begun.after(sending.timeout);
+            (refusal, if over { Final } else { TryTimeout })
+        }
+        Failure::Closed(_) | Failure::Broken => {
+            let refusal = Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                Reason::UpstreamReset,
+                "the upstream broke off before it answered",
+            );
+            (refusal, Reset)
+        }
     }
+}
+
+/// Whether a response is a stream of events, which ends when somebody tires of it.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// The refusal of a body over its bound.
@@ -271,331 +511,4 @@ pub(crate) const fn body_too_large() -> Refusal {
         "the request's body is larger than this listener permits",
     )
     .closing()
-}
-
-/// Picks an endpoint that is not among `failed`.
-fn pick(
-    track: &mut Track,
-    route: &LiveRoute,
-    hash: Option<u64>,
-    worker: &Worker,
-    failed: &[EndpointId],
-) -> Result<Lease, NoEndpoint> {
-    let lease = route
-        .upstream
-        .pick(worker.now(), &mut worker.rng(), hash, failed)?;
-    track.set_endpoint(lease.endpoint());
-    Ok(lease)
-}
-
-fn no_endpoint(last: Option<ConnectError>) -> Refusal {
-    match last {
-        Some(error) => {
-            let mut refusal = Refusal::new(
-                StatusCode::BAD_GATEWAY,
-                Reason::ConnectFailed,
-                error.detail(),
-            );
-            refusal.proxy_status = error.proxy_status();
-            refusal
-        }
-        None => Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            Reason::NoHealthyEndpoint,
-            "the upstream has no endpoint to send this to",
-        ),
-    }
-}
-
-/// Calls `$connect` on one endpoint after the other until a connection stands.
-macro_rules! connect_any {
-    ($track:ident, $route:ident, $hash:ident, $sending:ident, $lease:ident => $connect:expr) => {{
-        let mut failed = Vec::new();
-        let mut last = None;
-        loop {
-            let worker = Rc::clone(&$sending.worker);
-            let picked = if failed.len() < MAX_ENDPOINTS {
-                pick($track, $route, $hash, &worker, &failed)
-            } else {
-                Err(NoEndpoint::NoneLeft)
-            };
-            let Ok(mut $lease) = picked else {
-                return Err(no_endpoint(last));
-            };
-            $track.phase(Phase::Decide, worker.now());
-            let connected = $connect.await;
-            let now = worker.now();
-            $track.phase(Phase::Connect, now);
-            match connected {
-                Ok(conn) => {
-                    $sending.begun = now;
-                    break Ok(($lease, conn));
-                }
-                Err(error) => {
-                    $lease.observe(now, Completion::Failure($route.route.timeout));
-                    failed.push($lease.endpoint().id());
-                    last = Some(error);
-                }
-            }
-        }
-    }};
-}
-
-/// A pooled HTTP/1 connection to the first choice.
-fn pooled(
-    track: &mut Track,
-    route: &LiveRoute,
-    hash: Option<u64>,
-    sending: &mut Sending,
-) -> Option<(Lease, Box<H1Conn>)> {
-    let worker = &sending.worker;
-    let lease = pick(track, route, hash, worker, &[]).ok()?;
-    let conn = worker
-        .pools()
-        .take(lease.endpoint().id(), &route.connector)?;
-    let now = worker.now();
-    track.phase(Phase::Decide, now);
-    sending.begun = now;
-    Some((lease, conn))
-}
-
-/// A fresh HTTP/1 connection to some endpoint.
-async fn connect_h1(
-    track: &mut Track,
-    route: &LiveRoute,
-    hash: Option<u64>,
-    sending: &mut Sending,
-) -> Result<(Lease, Box<H1Conn>), Refusal> {
-    connect_any!(track, route, hash, sending, lease => fresh_h1(route, &lease, sending))
-}
-
-async fn fresh_h1(
-    route: &LiveRoute,
-    lease: &Lease,
-    sending: &Sending,
-) -> Result<Box<H1Conn>, ConnectError> {
-    let worker = &sending.worker;
-    let endpoint = lease.endpoint();
-    let now = worker.now();
-    let deadline = sending
-        .deadline
-        .unwrap_or_else(|| now.after(sending.timeout));
-    let stream = route
-        .connector
-        .connect(endpoint.address(), now, deadline)
-        .await?;
-    let made = worker
-        .pools()
-        .h1(endpoint.id(), &route.connector, stream)
-        .await;
-    made.map_err(|_closed| ConnectError::Refused)
-}
-
-/// A shared or a fresh HTTP/2 connection to some endpoint.
-async fn connect_h2(
-    track: &mut Track,
-    route: &LiveRoute,
-    hash: Option<u64>,
-    sending: &mut Sending,
-) -> Result<(Lease, H2Conn), Refusal> {
-    connect_any!(track, route, hash, sending, lease => any_h2(route, &lease, sending))
-}
-
-async fn any_h2(
-    route: &LiveRoute,
-    lease: &Lease,
-    sending: &Sending,
-) -> Result<H2Conn, ConnectError> {
-    let worker = &sending.worker;
-    let endpoint = lease.endpoint();
-    if let Some(conn) = worker.pools().shared(endpoint.id(), &route.connector) {
-        return Ok(conn);
-    }
-    let now = worker.now();
-    let deadline = sending
-        .deadline
-        .unwrap_or_else(|| now.after(sending.timeout));
-    let stream = route
-        .connector
-        .connect(endpoint.address(), now, deadline)
-        .await?;
-    let made = worker
-        .pools()
-        .h2(endpoint.id(), &route.connector, stream)
-        .await;
-    made.map_err(|_refused| ConnectError::Tls)
-}
-
-/// Sends the request on `conn`; goes again on a fresh connection when a pooled one was closed.
-async fn send_h1(
-    track: &mut Track,
-    route: &LiveRoute,
-    lease: &Lease,
-    conn: Box<H1Conn>,
-    outbound: Box<Outbound>,
-    sending: &mut Sending,
-) -> Result<Response<Upstream>, Failure> {
-    let reused = conn.reused;
-    let repeatable = outbound.is_repeatable();
-    let Outbound {
-        mut request,
-        interim,
-        ..
-    } = *outbound;
-    let copy = (repeatable && reused).then(|| copy_head(&request));
-    count_attempt(track);
-    attach_interim(&mut request, &interim);
-    let unsent = match exchange_h1(conn, request, sending).await {
-        Err(Failure::Closed(unsent)) if reused => unsent,
-        other => return other,
-    };
-    Box::pin(async move {
-        let copied = || {
-            copy.map(|head| {
-                let mut request = rebuild(head);
-                attach_interim(&mut request, &interim);
-                request
-            })
-        };
-        let Some(request) = unsent.map(|request| *request).or_else(copied) else {
-            return Err(Failure::Closed(None));
-        };
-        let fresh = fresh_h1(route, lease, sending).await;
-        let conn = fresh.map_err(|_unconnected| Failure::Closed(None))?;
-        count_attempt(track);
-        exchange_h1(conn, request, sending).await
-    })
-    .await
-}
-
-fn attach_interim(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
-    let interim = Arc::clone(interim);
-    hyper::ext::on_informational(request, move |response| {
-        interim.leave(response.status(), response.headers());
-    });
-}
-
-type Head = (Method, Uri, HeaderMap);
-
-fn copy_head(request: &Request<RequestBody>) -> Head {
-    (
-        request.method().clone(),
-        request.uri().clone(),
-        request.headers().clone(),
-    )
-}
-
-fn rebuild((method, uri, headers): Head) -> Request<RequestBody> {
-    let mut request = Request::new(RequestBody::empty());
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    request
-}
-
-/// One exchange on one HTTP/1 connection, up to the response's head.
-async fn exchange_h1(
-    mut conn: Box<H1Conn>,
-    request: Request<RequestBody>,
-    sending: &mut Sending,
-) -> Result<Response<Upstream>, Failure> {
-    let mut pending = pin!(conn.sender.try_send_request(request));
-    // Only driving the connection resolves the response, so it need not know whom to wake.
-    let mut resolve = || {
-        let mut asleep = Context::from_waker(Waker::noop());
-        match pending.as_mut().poll(&mut asleep) {
-            Poll::Ready(response) => Some(response.map_err(failure)),
-            Poll::Pending => None,
-        }
-    };
-    let resolved = poll_fn(|cx| {
-        conn.drive(cx);
-        match resolve() {
-            None if conn.is_finished() => Poll::Ready(None),
-            None => sending
-                .poll_expired(cx)
-                .map(|()| Some(Err(Failure::TimedOut))),
-            resolved => Poll::Ready(resolved),
-        }
-    })
-    .await;
-    let Some(response) = resolved else {
-        // A request that was never taken up comes back when its connection goes.
-        drop(conn);
-        let failed = resolve().and_then(Result::err);
-        return Err(failed.unwrap_or(Failure::Closed(None)));
-    };
-    let (head, incoming): (_, Incoming) = response?.into_parts();
-    Ok(Response::from_parts(head, Upstream::H1(conn, incoming)))
-}
-
-fn failure(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Failure {
-    let unsent = error.take_message();
-    let error = error.into_error();
-    if unsent.is_some() || error.is_incomplete_message() || error.is_canceled() || error.is_closed()
-    {
-        return Failure::Closed(unsent.map(Box::new));
-    }
-    // A reset connection is an I/O error to hyper; nothing was answered on it either.
-    let reset = std::error::Error::source(&error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|io| {
-            matches!(
-                io.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
-            )
-        });
-    if reset {
-        Failure::Closed(None)
-    } else {
-        Failure::Broken
-    }
-}
-
-/// One exchange on a stream of an HTTP/2 connection, up to the response's head.
-async fn send_h2(
-    mut conn: H2Conn,
-    outbound: Box<Outbound>,
-    sending: &mut Sending,
-) -> Result<Response<Upstream>, Failure> {
-    let Outbound {
-        request, interim, ..
-    } = *outbound;
-    let count = StreamCount::new(&conn.state);
-    poll_fn(|cx| {
-        if let Poll::Ready(ready) = conn.sender.poll_ready(cx) {
-            return Poll::Ready(ready.map_err(|_gone| Failure::Broken));
-        }
-        sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
-    })
-    .await?;
-    let (head, body) = request.into_parts();
-    let empty = http_body::Body::is_end_stream(&body);
-    let sent = conn
-        .sender
-        .send_request(Request::from_parts(head, ()), empty);
-    let (response, stream) = sent.map_err(|_refused| Failure::Broken)?;
-    let upload = (!empty).then(|| {
-        let task = tokio::task::spawn_local(async move { send_body(pin!(body), stream).await });
-        TaskGuard(task.abort_handle())
-    });
-    let mut response = pin!(response);
-    let response = poll_fn(|cx| {
-        while let Poll::Ready(Some(Ok(early))) = response.as_mut().get_mut().poll_informational(cx)
-        {
-            interim.leave(early.status(), early.headers());
-        }
-        if let Poll::Ready(response) = response.as_mut().poll(cx) {
-            return Poll::Ready(response.map_err(|_reset| Failure::Broken));
-        }
-        sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
-    })
-    .await?;
-    let (head, stream) = response.into_parts();
-    let announced = super::ingress::content_length(&head.headers);
-    let body = H2Body::new(stream, announced);
-    Ok(Response::from_parts(
-        head,
-        Upstream::H2(UpstreamStream::new(body, upload, count)),
-    ))
 }

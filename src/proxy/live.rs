@@ -10,8 +10,9 @@ use super::connect::Connector;
 use super::router::Router;
 use super::tls;
 pub use super::tls::TlsError;
-use crate::config::plan::{Listener, Plan, Route};
+use crate::config::plan::{Listener, Plan, Route, Upstream};
 use crate::engine::registry::Directories;
+use crate::engine::route::RouteState;
 use crate::engine::upstream::UpstreamState;
 use crate::model::RouteId;
 
@@ -43,7 +44,12 @@ impl std::ops::Deref for View {
 pub(crate) struct LiveRoute {
     pub(crate) id: RouteId,
     pub(crate) route: Arc<Route>,
+    /// What is learned about it.
+    pub(crate) state: Arc<RouteState>,
+    pub(crate) tier: u8,
     pub(crate) upstream: Arc<UpstreamState>,
+    /// The upstream's part of the same plan.
+    pub(crate) config: Arc<Upstream>,
     pub(crate) connector: Arc<Connector>,
 }
 
@@ -64,25 +70,40 @@ impl Connectors {
     }
 }
 
+/// What is known of a plan's routes and upstreams, each in the plan's order.
+#[derive(Debug)]
+pub struct States {
+    /// Of its upstreams.
+    pub upstreams: Vec<Arc<UpstreamState>>,
+    /// Of its routes.
+    pub routes: Vec<Arc<RouteState>>,
+}
+
 impl Live {
-    /// Compiles `plan`, whose `connectors` these are, over the states that its upstreams have.
+    /// Compiles `plan`, whose `connectors` these are, over the states that its upstreams and routes have.
     #[must_use]
     pub fn new(
         plan: Arc<Plan>,
         connectors: &Connectors,
-        states: &[Arc<UpstreamState>],
+        states: &States,
         directories: &Directories,
     ) -> Self {
         let mut routes = Vec::with_capacity(plan.routes.len());
-        for route in &plan.routes {
-            let (connector, state) = (connectors.0.get(route.upstream), states.get(route.upstream));
-            let (Some(connector), Some(state)) = (connector, state) else {
+        for (route, state) in plan.routes.iter().zip(&states.routes) {
+            let connector = connectors.0.get(route.upstream);
+            let upstream = states.upstreams.get(route.upstream);
+            let config = plan.upstreams.get(route.upstream);
+            let (Some(connector), Some(upstream), Some(config)) = (connector, upstream, config)
+            else {
                 continue;
             };
             routes.push(LiveRoute {
                 id: RouteId::new(directories.routes.intern(&route.name)),
                 route: Arc::clone(route),
-                upstream: Arc::clone(state),
+                state: Arc::clone(state),
+                tier: 1,
+                upstream: Arc::clone(upstream),
+                config: Arc::clone(config),
                 connector: Arc::clone(connector),
             });
         }

@@ -3,21 +3,25 @@
 //! Each worker is one thread with a runtime of its own; no request crosses threads. May depend on the
 //! engine, the plan's types and the exchange record.
 
+mod admit;
 mod body;
 mod conn;
 mod connect;
 mod forward;
 mod guard;
 mod h2stream;
+mod hold;
 mod ingress;
 mod io;
 pub mod listener;
 pub mod live;
+mod outliers;
 pub mod path;
 mod pipeline;
 mod pool;
 mod respond;
 pub mod router;
+mod send;
 mod serve;
 mod stream;
 mod tls;
@@ -30,6 +34,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+pub use self::outliers::judge;
 use crate::config::plan;
 use crate::engine::upstream::EndpointState;
 

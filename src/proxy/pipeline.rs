@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 
-use super::body::{ResponseBody, Source, Upstream};
+use super::body::{Passing, ResponseBody, Source, Upstream};
 use super::conn::{Conn, Interim};
 use super::forward::{self, Answer, Outbound};
 use super::ingress::{self, Fields};
@@ -257,14 +257,14 @@ fn pass(
     answer: Answer,
     asked: Option<HeaderValue>,
 ) -> Response<ResponseBody> {
-    let Answer {
-        mut head,
+    let Answer { mut head, passing } = answer;
+    let Passing {
         upstream,
-        lease,
+        mut hold,
         timer,
         upload,
         now,
-    } = answer;
+    } = passing;
     track.exchange.status = head.status.as_u16();
     let protocol = head.headers.get(http::header::UPGRADE).cloned();
     ingress::answer(&mut head.headers, track.request_id());
@@ -276,7 +276,14 @@ fn pass(
     }
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    let upgrades = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if (upgrades || forward::is_event_stream(&head.headers))
+        && let Err(rejection) = hold.detach(now)
+    {
+        track.conn.resume();
+        return respond::refuse(track, &Refusal::shed(rejection), false);
+    }
+    if upgrades {
         let (Some(_), Upstream::H1(conn, _)) = (&asked, upstream) else {
             track.conn.resume();
             let refusal = Refusal::new(
@@ -297,7 +304,7 @@ fn pass(
         let client = Rc::clone(&track.conn);
         client.set_tunnel(Box::new(upgrade::Tunnel {
             upstream: conn,
-            lease,
+            hold,
             track,
             idle,
         }));
@@ -306,7 +313,14 @@ fn pass(
     if asked.is_some() {
         track.conn.resume();
     }
-    let body = ResponseBody::passed(upstream, lease, timer, idle, upload, track, now);
+    let passing = Passing {
+        upstream,
+        hold,
+        timer,
+        upload,
+        now,
+    };
+    let body = ResponseBody::passed(passing, idle, track);
     Response::from_parts(head, body)
 }
 

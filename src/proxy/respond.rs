@@ -2,6 +2,7 @@
 //! `Retry-After`, and gRPC's status where the client speaks gRPC.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -11,7 +12,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::track::Track;
-use crate::model::{Outcome, Reason};
+use crate::model::{Outcome, Reason, Rejection};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,6 +29,8 @@ pub(crate) struct Refusal {
     pub(crate) proxy_status: &'static str,
     /// Whether the connection cannot carry another request.
     pub(crate) close: bool,
+    /// The policy's decision, where one decided.
+    pub(crate) rejection: Option<Rejection>,
 }
 
 impl Refusal {
@@ -57,7 +60,29 @@ impl Refusal {
             detail,
             proxy_status,
             close: false,
+            rejection: None,
         }
+    }
+
+    /// What a policy decided against.
+    pub(crate) const fn shed(rejection: Rejection) -> Self {
+        let status = match rejection.reason {
+            Reason::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Reason::Quota | Reason::Quarantined | Reason::Blocked => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let detail = match rejection.reason {
+            Reason::Deadline => "it could not be answered before its deadline",
+            Reason::FairShare => "the upstream is saturated, and this client has its share of it",
+            Reason::QueueFull => "the upstream is saturated, and its queue is full",
+            Reason::QueueTimeout => "the upstream is saturated, and the wait was too long",
+            Reason::BreakerOpen => "the upstream is failing and is left alone for now",
+            Reason::Overload => "there is no room for more at present",
+            _ => "it was refused by policy",
+        };
+        let mut refusal = Self::new(status, rejection.reason, detail);
+        refusal.rejection = Some(rejection);
+        refusal
     }
 
     pub(crate) const fn bad_request(detail: &'static str) -> Self {
@@ -98,8 +123,14 @@ const fn problem_type(reason: Reason) -> &'static str {
     }
 }
 
-fn problem(status: StatusCode, reason: Reason, detail: &str, request_id: &str) -> Vec<u8> {
-    let value = serde_json::json!({
+fn problem(
+    status: StatusCode,
+    reason: Reason,
+    detail: &str,
+    request_id: &str,
+    rejection: Option<&Rejection>,
+) -> Vec<u8> {
+    let mut value = serde_json::json!({
         "type": problem_type(reason),
         "title": status.canonical_reason().unwrap_or("Error"),
         "status": status.as_u16(),
@@ -108,6 +139,11 @@ fn problem(status: StatusCode, reason: Reason, detail: &str, request_id: &str) -
         "policy": reason.policy(),
         "reason": reason.as_str(),
     });
+    if let Some((rejection, value)) = rejection.zip(value.as_object_mut()) {
+        value.insert("value".into(), rejection.value.into());
+        value.insert("threshold".into(), rejection.threshold.into());
+        value.insert("unit".into(), rejection.unit.as_str().into());
+    }
     value.to_string().into_bytes()
 }
 
@@ -131,9 +167,10 @@ pub(crate) fn refuse(
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     if matches!(refusal.status.as_u16(), 429 | 503) {
+        let wait = refusal.rejection.map_or(Duration::ZERO, |r| r.retry_after);
         headers.insert(
             RETRY_AFTER,
-            HeaderValue::from(track.conn.worker.retry_after()),
+            HeaderValue::from(track.conn.worker.retry_after(wait)),
         );
     }
     let (status, body) = if grpc {
@@ -145,7 +182,14 @@ pub(crate) fn refuse(
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let id = track.request_id();
-        let body = problem(refusal.status, refusal.reason, refusal.detail, id);
+        let (reason, detail) = (refusal.reason, refusal.detail);
+        let body = problem(
+            refusal.status,
+            reason,
+            detail,
+            id,
+            refusal.rejection.as_ref(),
+        );
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         (refusal.status, Bytes::from(body))
     };
@@ -186,7 +230,7 @@ pub(crate) fn write_raw(
     request_id: &str,
 ) -> u64 {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    let body = problem(status, reason, detail, request_id);
+    let body = problem(status, reason, detail, request_id, None);
     // Writing to a Vec cannot fail.
     let _infallible = write!(
         out,

@@ -56,6 +56,8 @@ impl Track {
                 upstream_status: None,
                 outcome: Outcome::ClientGone,
                 reason: None,
+                observed: None,
+                tier: 0,
                 attempts: 0,
                 phases,
                 bytes_in: 0,
@@ -104,7 +106,13 @@ impl Track {
     pub(crate) fn set_route(&mut self, index: usize, route: &LiveRoute) {
         self.route = Some(index);
         self.exchange.route = Some(route.id);
+        self.exchange.tier = route.tier;
         self.exchange.upstream = Some(route.upstream.id());
+    }
+
+    /// The route it takes, once one was found.
+    pub(crate) fn route(&self) -> Option<&LiveRoute> {
+        self.route.and_then(|index| self.live.routes.get(index))
     }
 
     /// The endpoint it is sent to.
@@ -153,7 +161,7 @@ impl Drop for Track {
             let now = self.conn.worker.now();
             self.phase(Phase::Deliver, now);
         }
-        let route = self.route.and_then(|index| self.live.routes.get(index));
+        let route = self.route();
         let path = self.uri.path();
         let line = Line {
             request_id: self.request_id(),

@@ -10,18 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::hold::Hold;
 use super::pool::{H1Conn, Timer};
 use super::stream::{Prefixed, Stream};
 use super::track::Track;
 use crate::clock::{Instant, SystemClock};
-use crate::engine::upstream::Lease;
 use crate::model::{Outcome, Phase};
 
 /// An accepted upgrade, before the client's side of the connection is free.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) upstream: Box<H1Conn>,
-    pub(crate) lease: Lease,
+    pub(crate) hold: Hold,
     pub(crate) track: Box<Track>,
     pub(crate) idle: Duration,
 }
@@ -31,7 +31,7 @@ impl Tunnel {
     pub(crate) async fn run(self, client: Stream, early: Vec<u8>) {
         let Self {
             upstream,
-            lease,
+            hold,
             mut track,
             idle,
         } = self;
@@ -63,8 +63,7 @@ impl Tunnel {
         };
         let now = SystemClock.now();
         track.phase(Phase::Body, now);
-        drop(track);
-        drop(lease);
+        hold.complete(&mut track);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ const FLUSHES_PER_SWEEP: u32 = 5;
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// The pause after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The longest `Retry-After` before it is spread, in seconds.
+const MAX_RETRY_AFTER: u128 = 300;
 /// Timers kept for later exchanges.
 const SPARE_TIMERS: usize = 1_024;
 
@@ -49,6 +52,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Connections one worker may have open.
     pub max_connections: usize,
+    /// What client keys are hashed with.
+    pub hasher: RandomState,
     /// Open upstream connections by endpoint index, by worker; written by each worker's sweep.
     pub upstream_connections: Vec<ArcSwap<Vec<(usize, usize)>>>,
 }
@@ -381,9 +386,17 @@ impl Worker {
         }
     }
 
-    /// `Retry-After`, in seconds, spread so that clients do not come back together.
-    pub(crate) fn retry_after(&self) -> u64 {
-        self.rng.borrow_mut().u64(1..=3)
+    /// `Retry-After` in whole seconds: not before `wait`, and spread over as long again, so that clients do
+    /// not come back together.
+    pub(crate) fn retry_after(&self, wait: Duration) -> u64 {
+        let least = (wait.as_millis().div_ceil(1_000)).clamp(1, MAX_RETRY_AFTER);
+        let least = u64::try_from(least).unwrap_or(1);
+        self.rng.borrow_mut().u64(least..=least.saturating_mul(2))
+    }
+
+    /// What client keys are hashed with, so that no hash means anything outside of this process.
+    pub(crate) fn hasher(&self) -> &RandomState {
+        &self.shared.hasher
     }
 
     /// When a request whose first byte came at `begun` started on the wall clock, and a fresh id for it:

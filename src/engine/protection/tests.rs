@@ -50,7 +50,7 @@ fn who_finds_the_limit_full_waits_until_somebody_leaves() {
     assert!(second.poll(at(2), &mut cx).is_pending());
 
     let ten = Duration::from_millis(10);
-    protection.complete(first, at(10), Completion::Success, ten, &mut rng);
+    protection.complete(first, at(10), Outcome::Answered, ten, &mut rng);
 
     let Poll::Ready(Ok(_second)) = second.poll(at(10), &mut cx) else {
         panic!("the second should be admitted");
@@ -64,7 +64,7 @@ fn an_open_breaker_refuses_before_anybody_waits_and_says_how_long() {
     for millis in 0..20 {
         let admission = admitted(protection.admit(at(millis), &request(1), &mut rng));
         let took = Duration::from_millis(1);
-        protection.complete(admission, at(millis), Completion::Failure, took, &mut rng);
+        protection.complete(admission, at(millis), Outcome::Failed, took, &mut rng);
     }
     let Decision::Refused(rejection) = protection.admit(at(30), &request(1), &mut rng) else {
         panic!("the breaker should be open");
@@ -86,7 +86,7 @@ fn what_observes_lets_everybody_through_and_tells_at_the_end() {
     protection.breaker().force(order, at(0));
     let admission = admitted(protection.admit(at(1), &request(1), &mut rng));
     let took = Duration::from_millis(1);
-    let told = protection.complete(admission, at(2), Completion::Success, took, &mut rng);
+    let told = protection.complete(admission, at(2), Outcome::Answered, took, &mut rng);
     assert_eq!(told.map(|it| it.reason), Some(Reason::BreakerOpen));
 }
 

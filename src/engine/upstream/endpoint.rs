@@ -12,6 +12,7 @@ use crate::config::plan::{self, EndpointAddress};
 use crate::engine::registry::Directories;
 use crate::model::EndpointId;
 use crate::policy::balance::{Slot, stand_in};
+use crate::policy::outlier::EndpointStats;
 
 /// One endpoint, shared by all workers for as long as it is listed, and by its leases beyond that.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub struct EndpointState {
     name: Arc<str>,
     traits: ArcSwap<Traits>,
     slot: Slot,
+    stats: EndpointStats,
     requests: AtomicU64,
     failures: AtomicU64,
     retired: AtomicBool,
@@ -51,6 +53,7 @@ impl EndpointState {
                 zone: None,
             }),
             slot: Slot::default(),
+            stats: EndpointStats::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -128,6 +131,12 @@ impl EndpointState {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// How it does against its peers.
+    #[must_use]
+    pub const fn stats(&self) -> &EndpointStats {
+        &self.stats
     }
 
     pub(super) const fn slot(&self) -> &Slot {

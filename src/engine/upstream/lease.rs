@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{EndpointState, UpstreamState};
 use crate::clock::Instant;
+use crate::policy::breaker::Outcome;
 
 /// What a request learned about its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +25,23 @@ pub enum Completion {
 pub struct Lease {
     upstream: Arc<UpstreamState>,
     endpoint: Arc<EndpointState>,
+    started: Instant,
     observed: bool,
 }
 
 impl Lease {
-    pub(super) fn new(upstream: Arc<UpstreamState>, endpoint: Arc<EndpointState>) -> Self {
+    pub(super) fn new(
+        upstream: Arc<UpstreamState>,
+        endpoint: Arc<EndpointState>,
+        started: Instant,
+    ) -> Self {
         upstream.counter().fetch_add(1, Ordering::Relaxed);
         endpoint.slot().enter();
         endpoint.count_request();
         Self {
             upstream,
             endpoint,
+            started,
             observed: false,
         }
     }
@@ -51,24 +58,24 @@ impl Lease {
         &self.upstream
     }
 
-    /// Reports what the request learned. The first report counts; later ones are ignored.
-    pub fn observe(&mut self, now: Instant, completion: Completion) {
+    /// Reports what the request learned, and says whether [`UpstreamState::judge`] should run at once. The
+    /// first report counts; later ones are ignored.
+    #[must_use]
+    pub fn observe(&mut self, now: Instant, completion: Completion) -> bool {
         if std::mem::replace(&mut self.observed, true) {
-            return;
+            return false;
         }
-        let sample = match completion {
-            Completion::Success(latency) => latency,
+        let (sample, outcome) = match completion {
+            Completion::Success(latency) => (latency, Outcome::Success(latency)),
             Completion::Failure(penalty) => {
                 self.endpoint.count_failure();
-                penalty
+                (penalty, Outcome::Failure)
             }
         };
         self.endpoint.slot().latency().observe(sample, now);
-    }
-
-    /// Reports, and counts the request out.
-    pub fn complete(mut self, now: Instant, completion: Completion) {
-        self.observe(now, completion);
+        let stats = self.endpoint.stats();
+        let outliers = &self.upstream.outliers;
+        outliers.record(stats, self.started, now, outcome)
     }
 }
 

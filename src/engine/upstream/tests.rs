@@ -50,10 +50,10 @@ fn a_lease_counts_its_request_in_and_out_exactly_once() {
     assert_eq!((state.in_flight(), endpoint.in_flight()), (1, 1));
 
     let latency = Duration::from_millis(3);
-    lease.observe(Instant::ZERO, Completion::Success(latency));
-    lease.observe(Instant::ZERO, Completion::Failure(Duration::from_secs(9)));
+    assert!(!lease.observe(Instant::ZERO, Completion::Success(latency)));
+    assert!(!lease.observe(Instant::ZERO, Completion::Failure(Duration::from_secs(9))));
     assert_eq!(state.in_flight(), 1, "the body still streams");
-    lease.complete(Instant::ZERO, Completion::Failure(Duration::from_secs(9)));
+    drop(lease);
     assert_eq!((state.in_flight(), endpoint.in_flight()), (0, 0));
     assert_eq!(endpoint.latency(Instant::ZERO), Some(latency));
     assert_eq!((endpoint.requests(), endpoint.failures()), (1, 0));
@@ -68,8 +68,8 @@ fn a_failure_counts_as_its_penalty_and_a_drop_as_nothing() {
     assert_eq!(endpoint.latency(Instant::ZERO), None);
 
     let penalty = Duration::from_secs(15);
-    let lease = world.pick("a", &[]).unwrap();
-    lease.complete(Instant::ZERO, Completion::Failure(penalty));
+    let mut lease = world.pick("a", &[]).unwrap();
+    assert!(!lease.observe(Instant::ZERO, Completion::Failure(penalty)));
     assert_eq!(endpoint.latency(Instant::ZERO), Some(penalty));
     assert_eq!((endpoint.requests(), endpoint.failures()), (2, 1));
 }

@@ -1,0 +1,98 @@
+//! Step 7: whether a request may go to its upstream now, and the wait for its turn.
+
+use std::future::poll_fn;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::live::LiveRoute;
+use super::pool::Timer;
+use super::respond::Refusal;
+use super::track::Track;
+use crate::clock::{Instant, SystemClock};
+use crate::engine::admission::Request;
+use crate::engine::protection::{Admission, Decision, Waiting};
+use crate::model::{Phase, Rejection};
+
+/// A waiter that is not let go when it should be looks again after this.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Admits the request, at once or after its wait.
+///
+/// # Errors
+/// When it is refused.
+pub(crate) async fn admit(
+    track: &mut Track,
+    route: &LiveRoute,
+    client: u64,
+    deadline: Option<Instant>,
+    timer: &mut Option<Timer>,
+) -> Result<Admission, Refusal> {
+    let now = track.now();
+    let request = Request {
+        client,
+        tier: route.tier,
+        weight: 1,
+        cost: route.state.cost(track.exchange.method),
+        deadline,
+    };
+    let decision = {
+        let rng = &mut track.conn.worker.rng();
+        route.upstream.protection().admit(now, &request, rng)
+    };
+    let decided = match decision {
+        Decision::Admitted(admission) => return Ok(admission),
+        Decision::Queued(waiting) => {
+            track.phase(Phase::Decide, now);
+            let waited = Box::pin(wait(waiting, timer)).await;
+            let now = track.now();
+            track.phase(Phase::Queue, now);
+            waited
+        }
+        Decision::Refused(rejection) => Err(rejection),
+    };
+    decided.map_err(Refusal::shed)
+}
+
+async fn wait(mut waiting: Waiting, timer: &mut Option<Timer>) -> Result<Admission, Rejection> {
+    let mut until = waiting.expires();
+    poll_fn(|cx| {
+        loop {
+            let now = SystemClock.now();
+            if let Poll::Ready(fate) = waiting.poll(now, cx) {
+                return Poll::Ready(fate);
+            }
+            until = until.max(now.after(LOOK_AGAIN));
+            let timer = timer.get_or_insert_with(|| Timer::new(until));
+            ready!(timer.poll_until(cx, until));
+        }
+    })
+    .await
+}
+
+/// Whom the request is charged to: its API key, else its address (of IPv6 the /64 that one subscriber has).
+/// Only a keyed hash of it is kept.
+pub(crate) fn client(track: &Track, headers: &HeaderMap) -> u64 {
+    let hasher = track.conn.worker.hasher();
+    if let Some(key) = headers.get("x-api-key") {
+        return hasher.hash_one((true, key.as_bytes()));
+    }
+    let address = match track.client.as_deref() {
+        Some(named) => match named.parse() {
+            Ok(address) => Some(address),
+            Err(_name) => return hasher.hash_one((false, named)),
+        },
+        None => track.conn.peer.ip(),
+    };
+    let prefix = address.map(|address| match address {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => u64::from(v4.to_bits()),
+            None => u64::try_from(v6.to_bits() >> 64).unwrap_or_default(),
+        },
+    });
+    hasher.hash_one((false, prefix))
+}

@@ -1,0 +1,138 @@
+//! What a request holds of its upstream, from its admission until the upstream has sent everything: the
+//! place at the endpoint, the slot below the limit, the breaker's leave. And what is to be said at its end.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::track::Track;
+use crate::clock::Instant;
+use crate::engine::admission::StreamPermit;
+use crate::engine::protection::{Admission, Outcome};
+use crate::engine::upstream::Lease;
+use crate::model::{Phase, Rejection};
+
+/// A response that still arrives after this time is a long-lived stream: it gives its slot back, and counts
+/// against the bound on streams instead. A slot stands for work in progress, and such a response idles
+/// mostly, or waits for a slow reader.
+pub(crate) const STREAM_AFTER: Duration = Duration::from_secs(10);
+
+/// A request's hold. Dropped without [`Hold::complete`] it says nothing about the upstream: the client went
+/// away.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) lease: Lease,
+    admission: Admission,
+    /// Upstream time of attempts before this one.
+    before: Duration,
+    outcome: Outcome,
+    grpc: bool,
+    /// Whether it still has its slot.
+    slot: bool,
+    stream: Option<StreamPermit>,
+}
+
+/// The upstream's part of the time so far.
+pub(crate) fn upstream_time(track: &Track) -> Duration {
+    let phases = &track.exchange.phases;
+    [Phase::Connect, Phase::Wait, Phase::Body]
+        .into_iter()
+        .map(|phase| phases.get(phase))
+        .sum()
+}
+
+impl Hold {
+    /// Of an answer whose head says `outcome`; `before`: the [`upstream_time`] when it was admitted.
+    pub(crate) const fn new(
+        lease: Lease,
+        admission: Admission,
+        before: Duration,
+        outcome: Outcome,
+        grpc: bool,
+    ) -> Self {
+        Self {
+            lease,
+            admission,
+            before,
+            outcome,
+            grpc,
+            slot: true,
+            stream: None,
+        }
+    }
+
+    /// Takes in the trailers, which are where gRPC says how it went.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = grpc_status(trailers).filter(|_| self.grpc) {
+            self.outcome = Outcome::from_grpc_status(status);
+        }
+    }
+
+    /// Whether it still has its slot.
+    pub(crate) const fn has_slot(&self) -> bool {
+        self.slot
+    }
+
+    /// Gives the slot back and goes on as a long-lived stream.
+    ///
+    /// # Errors
+    /// When there are as many of those as there may be.
+    pub(crate) fn detach(&mut self, now: Instant) -> Result<(), Rejection> {
+        self.slot = false;
+        self.stream = self.admission.detach(now)?;
+        Ok(())
+    }
+
+    /// The upstream has sent everything.
+    pub(crate) fn complete(self, track: &mut Track) {
+        let outcome = self.outcome;
+        self.end(track, outcome);
+    }
+
+    /// The upstream broke off.
+    pub(crate) fn fail(self, track: &mut Track) {
+        self.end(track, Outcome::Failed);
+    }
+
+    fn end(self, track: &mut Track, outcome: Outcome) {
+        let Self {
+            lease,
+            admission,
+            before,
+            slot,
+            stream,
+            ..
+        } = self;
+        complete(track, admission, before, outcome, slot);
+        drop((lease, stream));
+    }
+}
+
+/// Says how an admitted attempt ended. `costs`: whether its time is what such a request usually takes.
+pub(crate) fn complete(
+    track: &mut Track,
+    admission: Admission,
+    before: Duration,
+    outcome: Outcome,
+    costs: bool,
+) {
+    let now = track.now();
+    let took = upstream_time(track).saturating_sub(before);
+    let Some(route) = track.route() else {
+        return;
+    };
+    if costs && outcome == Outcome::Answered {
+        route.state.observe(track.exchange.method, took);
+    }
+    let protection = route.upstream.protection();
+    let rng = &mut track.conn.worker.rng();
+    let observed = protection.complete(admission, now, outcome, took, rng);
+    if let Some(rejection) = observed {
+        track.exchange.observed = Some(rejection.reason);
+    }
+}
+
+/// The status a gRPC message ends with.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,385 @@
+//! One attempt: an endpoint, a connection to it, and the exchange up to the response's head.
+//!
+//! An endpoint that cannot be connected to is passed over for another: nothing was sent. A pooled connection
+//! that turns out closed before a byte was answered is replaced by a fresh one, when the request may be
+//! repeated (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::body::{RequestBody, Upstream};
+use super::conn::Interim;
+use super::connect::ConnectError;
+use super::forward::{Failure, Outbound, Sending};
+use super::h2stream::{H2Body, StreamCount, TaskGuard, UpstreamStream, send_body};
+use super::live::LiveRoute;
+use super::outliers;
+use super::pool::{H1Conn, H2Conn};
+use super::respond::Refusal;
+use super::track::Track;
+use crate::config::plan::Protocol;
+use crate::engine::protection::Outcome;
+use crate::engine::upstream::{Completion, Lease, NoEndpoint};
+use crate::model::{EndpointId, Phase, Reason};
+
+/// Endpoints tried when connections cannot be made.
+const MAX_ENDPOINTS: usize = 3;
+
+/// A request that could not be sent, and what that says about the upstream.
+type Unsent = (Refusal, Outcome);
+
+/// Sends `outbound` to some endpoint; the response's head, or why there is none.
+///
+/// # Errors
+/// When there is no endpoint to send it to, or none that can be connected to.
+pub(super) async fn send(
+    track: &mut Track,
+    route: &LiveRoute,
+    outbound: Box<Outbound>,
+    sending: &mut Sending,
+) -> Result<(Lease, Result<Response<Upstream>, Failure>), Unsent> {
+    match route.connector.protocol {
+        Protocol::Http1 => {
+            // The usual case without a future of its own.
+            let (lease, conn) = match pooled(track, route, sending) {
+                Some(pooled) => pooled,
+                None => Box::pin(connect_h1(track, route, sending)).await?,
+            };
+            let result = send_h1(track, route, &lease, conn, outbound, sending).await;
+            Ok((lease, result))
+        }
+        Protocol::Http2 => {
+            Box::pin(async {
+                let (lease, conn) = connect_h2(track, route, sending).await?;
+                count_attempt(track);
+                let result = send_h2(conn, outbound, sending).await;
+                Ok((lease, result))
+            })
+            .await
+        }
+    }
+}
+
+fn count_attempt(track: &mut Track) {
+    track.exchange.attempts = track.exchange.attempts.saturating_add(1);
+}
+
+/// Picks an endpoint that is not among `failed`, nor among those tried before if there is another.
+fn pick(
+    track: &mut Track,
+    route: &LiveRoute,
+    sending: &Sending,
+    failed: &[EndpointId],
+) -> Result<Lease, NoEndpoint> {
+    let rng = &mut sending.worker.rng();
+    let now = sending.worker.now();
+    let mut pick = |exclude: &[EndpointId]| route.upstream.pick(now, rng, sending.hash, exclude);
+    let lease = match sending.tried.as_slice() {
+        [] => pick(failed)?,
+        tried => {
+            let both: Vec<_> = tried.iter().chain(failed).copied().collect();
+            pick(&both).or_else(|_none_left| pick(failed))?
+        }
+    };
+    track.set_endpoint(lease.endpoint());
+    Ok(lease)
+}
+
+fn no_endpoint(last: Option<ConnectError>) -> Unsent {
+    match last {
+        Some(error) => {
+            let mut refusal = Refusal::new(
+                StatusCode::BAD_GATEWAY,
+                Reason::ConnectFailed,
+                error.detail(),
+            );
+            refusal.proxy_status = error.proxy_status();
+            (refusal, Outcome::Failed)
+        }
+        None => {
+            let refusal = Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Reason::NoHealthyEndpoint,
+                "the upstream has no endpoint to send this to",
+            );
+            (refusal, Outcome::Ignored)
+        }
+    }
+}
+
+/// Calls `$connect` on one endpoint after the other until a connection stands.
+macro_rules! connect_any {
+    ($track:ident, $route:ident, $sending:ident, $lease:ident => $connect:expr) => {{
+        let mut failed = Vec::new();
+        let mut last = None;
+        loop {
+            let worker = Rc::clone(&$sending.worker);
+            let picked = if failed.len() < MAX_ENDPOINTS {
+                pick($track, $route, $sending, &failed)
+            } else {
+                Err(NoEndpoint::NoneLeft)
+            };
+            let Ok(mut $lease) = picked else {
+                return Err(no_endpoint(last));
+            };
+            $track.phase(Phase::Decide, worker.now());
+            let connected = $connect.await;
+            let now = worker.now();
+            $track.phase(Phase::Connect, now);
+            match connected {
+                Ok(conn) => {
+                    $sending.begun = now;
+                    break Ok(($lease, conn));
+                }
+                Err(error) => {
+                    if $lease.observe(now, Completion::Failure($route.route.timeout)) {
+                        outliers::judge(&$route.upstream, now);
+                    }
+                    failed.push($lease.endpoint().id());
+                    last = Some(error);
+                }
+            }
+        }
+    }};
+}
+
+/// A pooled HTTP/1 connection to the first choice.
+fn pooled(
+    track: &mut Track,
+    route: &LiveRoute,
+    sending: &mut Sending,
+) -> Option<(Lease, Box<H1Conn>)> {
+    let lease = pick(track, route, sending, &[]).ok()?;
+    let worker = &sending.worker;
+    let conn = worker
+        .pools()
+        .take(lease.endpoint().id(), &route.connector)?;
+    let now = worker.now();
+    track.phase(Phase::Decide, now);
+    sending.begun = now;
+    Some((lease, conn))
+}
+
+/// A fresh HTTP/1 connection to some endpoint.
+async fn connect_h1(
+    track: &mut Track,
+    route: &LiveRoute,
+    sending: &mut Sending,
+) -> Result<(Lease, Box<H1Conn>), Unsent> {
+    connect_any!(track, route, sending, lease => fresh_h1(route, &lease, sending))
+}
+
+async fn fresh_h1(
+    route: &LiveRoute,
+    lease: &Lease,
+    sending: &Sending,
+) -> Result<Box<H1Conn>, ConnectError> {
+    let worker = &sending.worker;
+    let endpoint = lease.endpoint();
+    let now = worker.now();
+    let deadline = sending
+        .deadline
+        .unwrap_or_else(|| now.after(sending.bound()));
+    let stream = route
+        .connector
+        .connect(endpoint.address(), now, deadline)
+        .await?;
+    let made = worker
+        .pools()
+        .h1(endpoint.id(), &route.connector, stream)
+        .await;
+    made.map_err(|_closed| ConnectError::Refused)
+}
+
+/// A shared or a fresh HTTP/2 connection to some endpoint.
+async fn connect_h2(
+    track: &mut Track,
+    route: &LiveRoute,
+    sending: &mut Sending,
+) -> Result<(Lease, H2Conn), Unsent> {
+    connect_any!(track, route, sending, lease => any_h2(route, &lease, sending))
+}
+
+async fn any_h2(
+    route: &LiveRoute,
+    lease: &Lease,
+    sending: &Sending,
+) -> Result<H2Conn, ConnectError> {
+    let worker = &sending.worker;
+    let endpoint = lease.endpoint();
+    if let Some(conn) = worker.pools().shared(endpoint.id(), &route.connector) {
+        return Ok(conn);
+    }
+    let now = worker.now();
+    let deadline = sending
+        .deadline
+        .unwrap_or_else(|| now.after(sending.bound()));
+    let stream = route
+        .connector
+        .connect(endpoint.address(), now, deadline)
+        .await?;
+    let made = worker
+        .pools()
+        .h2(endpoint.id(), &route.connector, stream)
+        .await;
+    made.map_err(|_refused| ConnectError::Tls)
+}
+
+/// Sends the request on `conn`; goes again on a fresh connection when a pooled one was closed.
+async fn send_h1(
+    track: &mut Track,
+    route: &LiveRoute,
+    lease: &Lease,
+    conn: Box<H1Conn>,
+    outbound: Box<Outbound>,
+    sending: &mut Sending,
+) -> Result<Response<Upstream>, Failure> {
+    let reused = conn.reused;
+    let Outbound {
+        mut request,
+        interim,
+        ..
+    } = *outbound;
+    count_attempt(track);
+    attach_interim(&mut request, &interim);
+    let unsent = match exchange_h1(conn, request, sending).await {
+        Err(Failure::Closed(unsent)) if reused => unsent,
+        other => return other,
+    };
+    Box::pin(async move {
+        let copied = || {
+            let spare = sending.spare.as_ref()?;
+            let mut request = spare.rebuild(sending.body_again()?);
+            attach_interim(&mut request, &interim);
+            Some(request)
+        };
+        let Some(request) = unsent.map(|request| *request).or_else(copied) else {
+            return Err(Failure::Closed(None));
+        };
+        let fresh = fresh_h1(route, lease, sending).await;
+        let conn = fresh.map_err(|_unconnected| Failure::Closed(None))?;
+        count_attempt(track);
+        exchange_h1(conn, request, sending).await
+    })
+    .await
+}
+
+fn attach_interim(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
+    let interim = Arc::clone(interim);
+    hyper::ext::on_informational(request, move |response| {
+        interim.leave(response.status(), response.headers());
+    });
+}
+
+/// One exchange on one HTTP/1 connection, up to the response's head.
+async fn exchange_h1(
+    mut conn: Box<H1Conn>,
+    request: Request<RequestBody>,
+    sending: &mut Sending,
+) -> Result<Response<Upstream>, Failure> {
+    let mut pending = pin!(conn.sender.try_send_request(request));
+    // Only driving the connection resolves the response, so it need not know whom to wake.
+    let mut resolve = || {
+        let mut asleep = Context::from_waker(Waker::noop());
+        match pending.as_mut().poll(&mut asleep) {
+            Poll::Ready(response) => Some(response.map_err(failure)),
+            Poll::Pending => None,
+        }
+    };
+    let resolved = poll_fn(|cx| {
+        conn.drive(cx);
+        match resolve() {
+            None if conn.is_finished() => Poll::Ready(None),
+            None => sending
+                .poll_expired(cx)
+                .map(|()| Some(Err(Failure::TimedOut))),
+            resolved => Poll::Ready(resolved),
+        }
+    })
+    .await;
+    let Some(response) = resolved else {
+        // A request that was never taken up comes back when its connection goes.
+        drop(conn);
+        let failed = resolve().and_then(Result::err);
+        return Err(failed.unwrap_or(Failure::Closed(None)));
+    };
+    let (head, incoming): (_, Incoming) = response?.into_parts();
+    Ok(Response::from_parts(head, Upstream::H1(conn, incoming)))
+}
+
+fn failure(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Failure {
+    let unsent = error.take_message();
+    let error = error.into_error();
+    if unsent.is_some() || error.is_incomplete_message() || error.is_canceled() || error.is_closed()
+    {
+        return Failure::Closed(unsent.map(Box::new));
+    }
+    // A reset connection is an I/O error to hyper; nothing was answered on it either.
+    let reset = std::error::Error::source(&error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|io| {
+            matches!(
+                io.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+            )
+        });
+    if reset {
+        Failure::Closed(None)
+    } else {
+        Failure::Broken
+    }
+}
+
+/// One exchange on a stream of an HTTP/2 connection, up to the response's head.
+async fn send_h2(
+    mut conn: H2Conn,
+    outbound: Box<Outbound>,
+    sending: &mut Sending,
+) -> Result<Response<Upstream>, Failure> {
+    let Outbound {
+        request, interim, ..
+    } = *outbound;
+    let count = StreamCount::new(&conn.state);
+    poll_fn(|cx| {
+        if let Poll::Ready(ready) = conn.sender.poll_ready(cx) {
+            return Poll::Ready(ready.map_err(|_gone| Failure::Broken));
+        }
+        sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
+    })
+    .await?;
+    let (head, body) = request.into_parts();
+    let empty = http_body::Body::is_end_stream(&body);
+    let sent = conn
+        .sender
+        .send_request(Request::from_parts(head, ()), empty);
+    let (response, stream) = sent.map_err(|_refused| Failure::Broken)?;
+    let upload = (!empty).then(|| {
+        let task = tokio::task::spawn_local(async move { send_body(pin!(body), stream).await });
+        TaskGuard(task.abort_handle())
+    });
+    let mut response = pin!(response);
+    let response = poll_fn(|cx| {
+        while let Poll::Ready(Some(Ok(early))) = response.as_mut().get_mut().poll_informational(cx)
+        {
+            interim.leave(early.status(), early.headers());
+        }
+        if let Poll::Ready(response) = response.as_mut().poll(cx) {
+            return Poll::Ready(response.map_err(|_reset| Failure::Broken));
+        }
+        sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
+    })
+    .await?;
+    let (head, stream) = response.into_parts();
+    let announced = super::ingress::content_length(&head.headers);
+    let body = H2Body::new(stream, announced);
+    Ok(Response::from_parts(
+        head,
+        Upstream::H2(UpstreamStream::new(body, upload, count)),
+    ))
+}
