@@ -93,7 +93,9 @@ async fn send(
     mut rng: fastrand::Rng,
 ) -> Vec<Sample> {
     let counts = begins.after(window.settle);
-    let ends = counts.after(window.measured);
+    let counted = counts.after(window.measured);
+    // Load goes on until the last that counts has its answer: nobody gains from a queue that drains.
+    let ends = counted.after(PATIENCE);
     let mut requests = JoinSet::new();
     let mut due = begins;
     loop {
@@ -109,7 +111,7 @@ async fn send(
         requests.spawn(async move {
             let late = SystemClock.now().since(due);
             let outcome = connections.ask(due).await;
-            (due >= counts).then(|| Sample {
+            (counts..counted).contains(&due).then(|| Sample {
                 victim: client.victim,
                 outcome,
                 latency: SystemClock.now().since(due),
