@@ -20,10 +20,11 @@ bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only g
 bench-overload: packages ## goodput and victims under overload; BENCH="--seconds 5 --scenario 10x,flood" narrows it
 	$(CARGO) bench --locked --bench overload -- $(BENCH)
 
-lint: ## formatting, clippy, documentation, and the core built alone
+lint: ## formatting, clippy, documentation, and the core and the layers built alone
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) check --locked --lib --no-default-features
+	$(CARGO) check --locked --lib --no-default-features --features layer
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
 
 packages: ## install what the tests and the benchmark need (apt-get)
