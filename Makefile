@@ -2,7 +2,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-overload lint packages
+.PHONY: help run test bench bench-overload bench-micro lint packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only g
 
 bench-overload: packages ## goodput and victims under overload; BENCH="--seconds 5 --scenario 10x,flood" narrows it
 	$(CARGO) bench --locked --bench overload -- $(BENCH)
+
+bench-micro: ## nanoseconds of each policy; BENCH="breaker" narrows it
+	$(CARGO) bench --locked --no-default-features --bench micro -- $(BENCH)
 
 lint: ## formatting, clippy, documentation, and the core and the layers built alone
 	$(CARGO) fmt --check
