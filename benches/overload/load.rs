@@ -4,7 +4,8 @@
 //! hides the overload. Latency counts from the moment a request was meant to be sent. A client that has
 //! waited too long closes its connection, as browsers and service clients do.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tidegate::clock::{Instant, SystemClock};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
 
@@ -36,7 +37,7 @@ pub(crate) struct Window {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     /// Sent as `x-api-key`.
-    pub(crate) key: Option<String>,
+    pub(crate) key: String,
     /// Requests a second, on average.
     pub(crate) rate: f64,
     /// Whether it keeps to its share beside somebody who does not.
@@ -137,13 +138,13 @@ struct Connection {
 
 impl Connections {
     fn new(target: SocketAddr, client: &Client) -> Self {
-        let mut request = Request::get("/").header(header::HOST, target.to_string());
-        if let Some(key) = &client.key {
-            request = request.header("x-api-key", key);
-        }
+        let request = Request::get("/")
+            .header(header::HOST, target.to_string())
+            .header("x-api-key", &client.key)
+            .body(Empty::new());
         Self {
             target,
-            request: request.body(Empty::new()).expect("a request"),
+            request: request.expect("a request"),
             idle: Mutex::default(),
         }
     }
@@ -187,8 +188,10 @@ impl Connections {
 
 impl Connection {
     async fn open(target: SocketAddr) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let stream = TcpStream::connect(target).await?;
-        stream.set_nodelay(true)?;
+        let socket = TcpSocket::new_v4()?;
+        socket.set_nodelay(true)?;
+        socket.bind(next_source())?;
+        let stream = socket.connect(target).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         let mut driver = JoinSet::new();
         driver.spawn(async {
@@ -200,4 +203,12 @@ impl Connection {
             _driver: driver,
         })
     }
+}
+
+/// A loopback address to connect from, each in its turn. A server that does not notice that its client has
+/// gone keeps the connection's port taken; the ports of one address would be used up within ten seconds.
+fn next_source() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let host = NEXT.fetch_add(1, Ordering::Relaxed) % 16 + 1;
+    SocketAddr::from((Ipv4Addr::new(127, 0, 1, host), 0))
 }

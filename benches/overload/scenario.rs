@@ -46,18 +46,18 @@ impl Scenario {
     pub(crate) fn clients(self, capacity: f64) -> Vec<Client> {
         match self {
             Self::Open(times) => vec![Client {
-                key: None,
+                key: "everybody".to_owned(),
                 rate: f64::from(times) * capacity,
                 victim: false,
             }],
             Self::Flood => (0..VICTIMS)
                 .map(|number| Client {
-                    key: Some(format!("victim-{number}")),
+                    key: format!("victim-{number}"),
                     rate: VICTIM_SHARE * capacity,
                     victim: true,
                 })
                 .chain([Client {
-                    key: Some("flood".to_owned()),
+                    key: "flood".to_owned(),
                     rate: FLOOD * capacity,
                     victim: false,
                 }])
