@@ -2,10 +2,10 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint packages
+.PHONY: help run test bench bench-overload bench-micro lint packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build the release binary and start the demo
 	$(CARGO) build --release --locked
@@ -17,10 +17,17 @@ test: packages ## unit, property, end-to-end and documentation tests
 bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only get-1k" narrows it
 	$(CARGO) bench --locked --bench end_to_end -- $(BENCH)
 
-lint: ## formatting, clippy, documentation, and the core built alone
+bench-overload: packages ## goodput and victims under overload; BENCH="--seconds 5 --scenario 10x,flood" narrows it
+	$(CARGO) bench --locked --bench overload -- $(BENCH)
+
+bench-micro: ## nanoseconds of each policy; BENCH="breaker" narrows it
+	$(CARGO) bench --locked --no-default-features --bench micro -- $(BENCH)
+
+lint: ## formatting, clippy, documentation, and the core and the layers built alone
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) check --locked --lib --no-default-features
+	$(CARGO) check --locked --lib --no-default-features --features layer
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
 
 packages: ## install what the tests and the benchmark need (apt-get)

@@ -9,8 +9,9 @@
 //!  10 return     stream the body; at its end or drop: write the Exchange
 //! ```
 //!
-//! The core (`clock`, `model`, `policy`, `measure`) takes time and randomness as arguments and does no I/O;
-//! `cargo check --no-default-features` builds it alone.
+//! The core (`clock`, `model`, `policy`, `measure`, `engine`) takes time and randomness as arguments and does no
+//! I/O; `cargo check --no-default-features` builds it alone. The feature `layer` adds the same policies as tower
+//! layers, for use inside a service; the feature `proxy` adds everything else.
 
 #[cfg(feature = "proxy")]
 pub mod admin;
@@ -22,6 +23,8 @@ pub mod config;
 #[cfg(feature = "proxy")]
 pub mod discovery;
 pub mod engine;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod measure;
 pub mod model;
 #[cfg(feature = "proxy")]

@@ -11,12 +11,13 @@
     reason = "a measurement that cannot be trusted stops with a message"
 )]
 
-mod cleanup;
 mod load;
 mod options;
 mod peers;
-mod process;
 mod report;
+#[path = "../support/mod.rs"]
+mod support;
+mod usage;
 
 use std::num::NonZero;
 
@@ -24,6 +25,7 @@ use crate::load::{Case, Generator};
 use crate::options::Options;
 use crate::peers::Peer;
 use crate::report::{Report, Round};
+use crate::support::cleanup;
 
 fn main() {
     let options = match Options::parse(std::env::args().skip(1)) {

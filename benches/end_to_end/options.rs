@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::load::Case;
+use crate::support::arguments::{count, names};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -25,7 +26,7 @@ pub(crate) struct Options {
     pub(crate) warm_up: u32,
     pub(crate) tidegate: Option<PathBuf>,
     pub(crate) help: bool,
-    only: Vec<String>,
+    only: Vec<&'static str>,
 }
 
 impl Options {
@@ -51,7 +52,7 @@ impl Options {
                 "--warm-up" => options.warm_up = count(&value()?)?,
                 "--tidegate" => options.tidegate = Some(PathBuf::from(value()?)),
                 "--without-tidegate" => options.tidegate = None,
-                "--only" => options.only = cases(&value()?)?,
+                "--only" => options.only = names(&value()?, &Case::ALL.map(|case| case.name))?,
                 "--help" | "-h" => options.help = true,
                 // cargo adds it to every benchmark.
                 "--bench" => {}
@@ -63,24 +64,6 @@ impl Options {
 
     /// Whether the case is among those asked for.
     pub(crate) fn wants(&self, case: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == case)
+        self.only.is_empty() || self.only.contains(&case)
     }
-}
-
-fn count(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err(format!("{text}: a whole number above zero is needed")),
-        Ok(count) => Ok(count),
-    }
-}
-
-fn cases(text: &str) -> Result<Vec<String>, String> {
-    text.split(',')
-        .map(
-            |name| match Case::ALL.iter().find(|case| case.name == name) {
-                Some(case) => Ok(case.name.to_owned()),
-                None => Err(format!("no case is called {name}\n\n{HELP}")),
-            },
-        )
-        .collect()
 }

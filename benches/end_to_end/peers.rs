@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::load::Protocol;
-use crate::process::{Server, Usage, free_address};
+use crate::support::nginx::{self, Size};
+use crate::support::process::{Server, free_address};
+use crate::support::{fresh, utf8};
+use crate::usage::{self, Usage};
 
 /// An nginx that answers from memory and from one cached file.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ pub(crate) fn start_origin(directory: &Path, core: Option<usize>) -> Origin {
     );
     Origin {
         address,
-        _server: start_nginx(&place, core, &http, &[address]),
+        _server: nginx::start(&place, one_worker(core), &http, &[address]),
     }
 }
 
@@ -151,7 +154,7 @@ access_log = {{ format = "json", path = "{log}" }}
             http1,
             http2,
             log,
-            server: start_nginx(&place, core, &http, &[http1, http2]),
+            server: nginx::start(&place, one_worker(core), &http, &[http1, http2]),
         }
     }
 
@@ -208,12 +211,12 @@ backend origin
 
     /// What its processes have spent so far.
     pub(crate) fn usage(&self) -> Usage {
-        self.server.usage()
+        usage::usage(&self.server)
     }
 
     /// What its processes hold in memory.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        self.server.resident_bytes()
+        usage::resident_bytes(&self.server)
     }
 
     /// Empties its access log, so that a long run does not fill the disk.
@@ -231,53 +234,11 @@ const NGINX_LOG_FORMAT: &str = "log_format tidy escape=json '{\"ts\":\"$time_iso
 \"bytes_in\":$request_length,\"bytes_out\":$bytes_sent,\"total\":$request_time,\
 \"wait\":\"$upstream_header_time\"}';";
 
-/// Starts an nginx of one worker with `http` inside its `http` block.
-fn start_nginx(place: &Path, core: Option<usize>, http: &str, ready: &[SocketAddr]) -> Server {
-    let root = place.display();
-    // Started as root, the worker would change to a user who cannot read the temporary directory.
-    let user = if rustix::process::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
-    let config = place.join("nginx.conf");
-    let text = format!(
-        "{user}
-         daemon off;
-         worker_processes 1;
-         pid {root}/nginx.pid;
-         error_log stderr crit;
-         events {{ worker_connections 4096; }}
-         http {{
-           client_body_temp_path {root}/body;
-           proxy_temp_path {root}/proxy;
-           fastcgi_temp_path {root}/fastcgi;
-           uwsgi_temp_path {root}/uwsgi;
-           scgi_temp_path {root}/scgi;
-           sendfile on;
-           tcp_nopush on;
-           keepalive_timeout 600s;
-           keepalive_requests 1000000000;
-           {http}
-         }}
-"
-    );
-    std::fs::write(&config, text).expect("the configuration is written");
-    Server::start(
+/// One worker on `core`.
+const fn one_worker(core: Option<usize>) -> Size {
+    Size {
         core,
-        "nginx",
-        &["-e", "stderr", "-p", &utf8(place), "-c", &utf8(&config)],
-        &place.join("stderr"),
-        ready,
-    )
-}
-
-fn fresh(directory: &Path, name: &str) -> PathBuf {
-    let place = directory.join(name);
-    std::fs::create_dir(&place).expect("a directory is made");
-    place
-}
-
-fn utf8(path: &Path) -> String {
-    path.to_str().expect("a path in UTF-8").to_owned()
+        workers: "1",
+        connections: 4_096,
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::load::{Case, Load};
 use crate::options::Options;
-use crate::process::Usage;
+use crate::usage::Usage;
 
 /// The name the ratios are computed for.
 pub(crate) const TIDEGATE: &str = "Tidegate";

@@ -8,3 +8,5 @@ pub mod registry;
 pub mod route;
 #[cfg(feature = "proxy")]
 pub mod upstream;
+
+pub use crate::policy::{breaker, queue, retry};

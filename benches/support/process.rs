@@ -1,4 +1,4 @@
-//! A server process, and what it costs according to `/proc`.
+//! A server process that ends with the benchmark.
 
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cleanup;
+use super::cleanup;
 
 /// A server in a process group of its own, killed when dropped.
 #[derive(Debug)]
@@ -71,39 +71,9 @@ impl Server {
         }
     }
 
-    /// What the process and its children have spent so far.
-    pub(crate) fn usage(&self) -> Usage {
-        self.processes()
-            .into_iter()
-            .map(Usage::of)
-            .fold(Usage::default(), Usage::plus)
-    }
-
-    /// The resident memory of the process and its children.
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        self.processes()
-            .into_iter()
-            .filter_map(|pid| {
-                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-                let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-                let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-                Some(kibibytes * 1024)
-            })
-            .sum()
-    }
-
-    /// The process itself and its direct children: a master and its workers.
-    fn processes(&self) -> Vec<u32> {
-        let parent = self.child.id();
-        let children = std::fs::read_dir("/proc")
-            .expect("/proc is mounted")
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|pid| {
-                stat_fields(*pid)
-                    .and_then(|fields| fields.get(1)?.parse::<u32>().ok())
-                    .is_some_and(|of| of == parent)
-            });
-        std::iter::once(parent).chain(children).collect()
+    /// The process that was started; it may have children.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -112,7 +82,7 @@ impl Drop for Server {
         // Asked first: a master then waits for its workers, and none is left to whoever adopts it.
         kill_process(self.group, Signal::TERM).ok();
         for _ in 0..200 {
-            let ended = stat_fields(self.child.id())
+            let ended = stat_fields(self.id())
                 .is_none_or(|fields| fields.first().is_some_and(|state| state == "Z"));
             if ended {
                 break;
@@ -124,62 +94,8 @@ impl Drop for Server {
     }
 }
 
-/// Processor time.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usage {
-    /// On a core, by the scheduler's own count.
-    pub(crate) cpu_nanos: u64,
-    /// In user mode, in clock ticks.
-    pub(crate) user_ticks: u64,
-    /// In the kernel, in clock ticks.
-    pub(crate) system_ticks: u64,
-}
-
-impl Usage {
-    fn of(pid: u32) -> Self {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-        let cpu_nanos = tasks
-            .into_iter()
-            .flatten()
-            .filter_map(|task| {
-                let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-                text.split_whitespace().next()?.parse::<u64>().ok()
-            })
-            .sum();
-        let fields = stat_fields(pid).unwrap_or_default();
-        let ticks = |index: usize| {
-            fields
-                .get(index)
-                .and_then(|field| field.parse().ok())
-                .unwrap_or(0)
-        };
-        Self {
-            cpu_nanos,
-            user_ticks: ticks(11),
-            system_ticks: ticks(12),
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            cpu_nanos: self.cpu_nanos + other.cpu_nanos,
-            user_ticks: self.user_ticks + other.user_ticks,
-            system_ticks: self.system_ticks + other.system_ticks,
-        }
-    }
-
-    /// What was spent between `earlier` and now.
-    pub(crate) fn since(self, earlier: &Self) -> Self {
-        Self {
-            cpu_nanos: self.cpu_nanos.saturating_sub(earlier.cpu_nanos),
-            user_ticks: self.user_ticks.saturating_sub(earlier.user_ticks),
-            system_ticks: self.system_ticks.saturating_sub(earlier.system_ticks),
-        }
-    }
-}
-
 /// The fields of `/proc/PID/stat` after the name: state, parent, …
-fn stat_fields(pid: u32) -> Option<Vec<String>> {
+pub(crate) fn stat_fields(pid: u32) -> Option<Vec<String>> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may itself hold spaces and parentheses.
     let (_, rest) = text.rsplit_once(')')?;
