@@ -173,9 +173,10 @@ impl Protection {
         self.breaks.set(settings.breaker);
         self.breaker.update(settings.breaker_config, now);
         let mut controller = self.controller();
-        if controller.update(settings.algorithm, now) {
-            self.gate.set_limit(controller.limit(), now);
-        }
+        controller.update(settings.algorithm, now);
+        self.gate.set_limit(controller.limit(), now);
+        self.next_check
+            .store(controller.next_check().as_nanos(), Ordering::Relaxed);
         self.gate.update(&gate_config(settings, controller.limit()));
     }
 
@@ -264,7 +265,7 @@ impl Protection {
         let limit = controller.observe(now, &self.gate.totals(now), frozen);
         self.next_check
             .store(controller.next_check().as_nanos(), Ordering::Relaxed);
-        if let Some(limit) = limit.filter(|limit| *limit != self.gate.limit()) {
+        if limit != self.gate.limit() {
             self.gate.set_limit(limit, now);
         }
     }

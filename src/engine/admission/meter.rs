@@ -23,7 +23,6 @@ pub(super) struct Meter {
     ignored: AtomicU64,
     busy: AtomicU64,
     busy_square: AtomicU64,
-    cost: AtomicU64,
 }
 
 const COUNT: u32 = 20;
@@ -37,7 +36,7 @@ impl Meter {
         self.running.fetch_sub(one(started), Ordering::Relaxed);
     }
 
-    pub(super) fn count(&self, cost: Duration, completion: Completion, time: Duration) {
+    pub(super) fn count(&self, completion: Completion, time: Duration) {
         match completion {
             Completion::Success => {
                 let micros = whole(time.as_micros());
@@ -46,8 +45,6 @@ impl Meter {
                     .fetch_add(whole(time.as_nanos()), Ordering::Relaxed);
                 self.busy_square
                     .fetch_add(micros.wrapping_mul(micros), Ordering::Relaxed);
-                self.cost
-                    .fetch_add(whole(cost.as_nanos()), Ordering::Relaxed);
             }
             Completion::Failure => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +74,6 @@ impl Meter {
             ignored: read(&self.ignored),
             busy: read(&self.busy),
             busy_square: read(&self.busy_square),
-            cost: read(&self.cost),
             limited,
         }
     }

@@ -26,7 +26,6 @@ pub struct Permit {
     /// None once it has ended.
     gate: Option<Arc<Gate>>,
     client: u64,
-    cost: Duration,
     started: Instant,
     hold: Hold,
 }
@@ -52,7 +51,6 @@ impl Permit {
         Self {
             gate: Some(gate),
             client: request.client,
-            cost: request.cost,
             started,
             hold,
         }
@@ -95,7 +93,7 @@ impl Permit {
         upstream_time: Duration,
     ) -> Option<Refusal> {
         let gate = self.gate.take()?;
-        gate.meter.count(self.cost, completion, upstream_time);
+        gate.meter.count(completion, upstream_time);
         gate.meter.stop(self.started);
         match self.hold {
             Hold::Slot(account) => {

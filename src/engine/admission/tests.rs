@@ -283,7 +283,6 @@ fn the_totals_count_what_happened() {
         ignored: 1,
         busy: 50_000_000,
         busy_square: 2_500_000_000,
-        cost: 50_000_000,
         limited: 20_000_000,
     };
     assert_eq!(gate.totals(at(100)), expected);

@@ -1,0 +1,107 @@
+//! Who sends, how often, and what they do when they are not served.
+
+use std::time::Duration;
+
+/// One kind of client.
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    /// How many of them there are.
+    pub(crate) clients: u64,
+    pub(crate) tier: u8,
+    /// Requests a second of all of them together, from each of these times on.
+    pub(crate) rate: Vec<(Duration, f64)>,
+    /// How they arrive.
+    pub(crate) arrivals: Arrivals,
+    /// How often they send again at once when they were not served.
+    pub(crate) retries: u32,
+    /// After this time they no longer care.
+    pub(crate) patience: Duration,
+}
+
+/// How requests arrive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arrivals {
+    /// Independently of each other.
+    Poisson,
+    /// So many at once.
+    Bursts(u32),
+}
+
+impl Class {
+    /// Clients that send `rate` requests a second together.
+    pub(crate) fn new(clients: u64, rate: f64) -> Self {
+        Self {
+            clients,
+            tier: 1,
+            rate: vec![(Duration::ZERO, rate)],
+            arrivals: Arrivals::Poisson,
+            retries: 0,
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn tier(self, tier: u8) -> Self {
+        Self { tier, ..self }
+    }
+
+    pub(crate) fn bursts(self, size: u32) -> Self {
+        Self {
+            arrivals: Arrivals::Bursts(size),
+            ..self
+        }
+    }
+
+    pub(crate) fn retrying(self, retries: u32, patience: Duration) -> Self {
+        Self {
+            retries,
+            patience,
+            ..self
+        }
+    }
+
+    pub(crate) fn rate_at(&self, at: Duration) -> f64 {
+        let passed = self.rate.iter().rev().find(|(from, _)| *from <= at);
+        passed.map_or(0.0, |(_, rate)| *rate)
+    }
+}
+
+/// What the clients of one class saw.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) sent: u64,
+    /// When each request was sent, whose answer came in time, and how long that took.
+    pub(crate) answered: Vec<(Duration, Duration)>,
+    pub(crate) refused: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) failed: u64,
+    /// Answers by client.
+    pub(crate) by_client: std::collections::BTreeMap<u64, (u64, u64)>,
+}
+
+impl Seen {
+    /// Answers a second to what was sent between two times.
+    pub(crate) fn goodput(&self, from: Duration, to: Duration) -> f64 {
+        let answered = self.answered.iter();
+        let between = answered.filter(|(sent, took)| (from..to).contains(&(*sent + *took)));
+        between.count() as f64 / (to - from).as_secs_f64()
+    }
+
+    /// A quantile of the time that answers took, for what was sent from `from` on.
+    pub(crate) fn latency(&self, quantile: f64, from: Duration) -> Duration {
+        let since = self.answered.iter().filter(|(sent, _)| *sent >= from);
+        let mut took: Vec<_> = since.map(|(_, took)| *took).collect();
+        took.sort_unstable();
+        let rank = (quantile * took.len() as f64).ceil() as usize;
+        took.get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The share of requests that were answered.
+    pub(crate) fn success(&self) -> f64 {
+        self.answered.len() as f64 / self.sent.max(1) as f64
+    }
+
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refused.values().sum()
+    }
+}
