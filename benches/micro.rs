@@ -12,6 +12,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::clock::Instant;
 use tidegate::engine::admission::{Admitted, Completion, Config, Gate};
 use tidegate::engine::protection::{Decision, Outcome, Protection, Settings};
+use tidegate::policy::concurrency::{self, Adaptive, Totals};
 use tidegate::policy::outlier::{self, Detector, EndpointStats};
 use tidegate::policy::queue::{self, FairQueue, Request};
 use tidegate::policy::{breaker, protect, retry};
@@ -19,7 +20,15 @@ use tidegate::policy::{breaker, protect, retry};
 const TOOK: Duration = Duration::from_millis(5);
 
 criterion_group!(
-    policies, breaker, gate, protection, queue, retry, outlier, shedding
+    policies,
+    breaker,
+    gate,
+    concurrency,
+    protection,
+    queue,
+    retry,
+    outlier,
+    shedding
 );
 criterion_main!(policies);
 
@@ -102,6 +111,25 @@ fn gate(c: &mut Criterion) {
                 first.complete(now, Completion::Success, TOOK);
                 black_box(second.poll(now, &mut cx).is_ready());
             }
+        });
+    });
+}
+
+fn concurrency(c: &mut Criterion) {
+    // Two hundred requests a second in ten slots, looked at every 5 ms; a window closes about every 30 looks.
+    c.bench_function("limit: look at what was counted", |b| {
+        let mut now = Instant::ZERO;
+        let mut adaptive = Adaptive::new(concurrency::Config::default(), now);
+        let mut totals = Totals::default();
+        b.iter(|| {
+            now = now.after(Duration::from_millis(5));
+            totals.in_flight = 10;
+            totals.started = now.as_nanos().wrapping_sub(25_000_000).wrapping_mul(10);
+            totals.completed += 1;
+            totals.busy += 50_000_000;
+            totals.busy_square += 50_000 * 50_000;
+            totals.limited += 5_000_000;
+            black_box(adaptive.observe(now, &totals, false))
         });
     });
 }

@@ -9,4 +9,4 @@ pub mod route;
 #[cfg(feature = "proxy")]
 pub mod upstream;
 
-pub use crate::policy::{breaker, queue, retry};
+pub use crate::policy::{breaker, concurrency, queue, retry};
