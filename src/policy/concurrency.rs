@@ -143,6 +143,8 @@ pub struct Adaptive {
     variation: f64,
     /// The usual ratio of failures.
     failures: f64,
+    /// Whether the last window was far below the line, or above it.
+    suspected: Option<bool>,
     /// Windows in a row with an elasticity far above the target.
     steep: u32,
     elasticity: Option<f64>,
@@ -198,6 +200,7 @@ impl Adaptive {
             base: None,
             variation: 0.0,
             failures: 0.0,
+            suspected: None,
             steep: 0,
             elasticity: None,
             last: None,
@@ -340,12 +343,12 @@ impl Adaptive {
         self.fit.age();
         self.fit.add(point);
         let Some(last) = start.last else {
-            self.learn_base(0.0, sample.latency);
+            self.learn_base(Self::rise(0.0), sample.latency);
             return self.search(Direction::Probe, point, self.limit * DESCENT);
         };
         let (elasticity, error) = last.elasticity_to(&point, sample.noise());
         self.elasticity = Some(elasticity);
-        self.learn_base(elasticity, sample.latency);
+        self.learn_base(Self::rise(elasticity), sample.latency);
         if (elasticity - 0.5).abs() < error && start.unsure < 2 {
             self.start = Some(Start {
                 unsure: start.unsure + 1,
@@ -389,6 +392,7 @@ impl Adaptive {
         let Some((expected, deviation)) = self.fit.predict(&point) else {
             return false;
         };
+        let suspected = std::mem::take(&mut self.suspected);
         let off = point.throughput() - expected;
         let sure = off.abs() > 3.5 * deviation.max(sample.noise());
         let ratio = off.exp();
@@ -398,6 +402,11 @@ impl Adaptive {
         // Less throughput because there was less to do is no change.
         if ratio < 1.0 && sample.limited < 0.5 {
             return false;
+        }
+        // One window may be chance.
+        if suspected != Some(ratio < 1.0) {
+            self.suspected = Some(ratio < 1.0);
+            return true;
         }
         self.forget();
         self.scale(ratio.clamp(0.5, 1.25));
@@ -414,7 +423,7 @@ impl Adaptive {
         let trust = 1.0 / (1.0 + (line.error / 0.4).powi(2));
         let elasticity = TARGET + (line.slope - TARGET) * trust;
         self.elasticity = Some(elasticity);
-        self.learn_base(elasticity, sample.latency);
+        self.learn_base(Self::rise(elasticity), sample.latency);
         self.steep = if elasticity > TARGET + 0.35 {
             self.steep + 1
         } else {
@@ -422,7 +431,7 @@ impl Adaptive {
         };
         let gain = 0.25 * f64::from(1 + self.steep.saturating_sub(1).min(3));
         let mut step = (gain * (elasticity - TARGET)).clamp(-0.2, 0.5);
-        if line.slope + line.error < 0.3 {
+        if line.slope + 1.5 * line.error < 0.3 {
             step = step.min(-0.1);
         }
         if elasticity < 0.4
@@ -433,40 +442,43 @@ impl Adaptive {
                 step -= (0.5 * (1.0 - allowed / sample.latency)).min(0.25);
             }
         }
-        self.scale(1.0 + step);
+        self.scale(1.0 + step.max(-0.25));
     }
 
-    /// Learns the base while the limit holds nobody back, and makes room for bursts that it does.
+    /// Learns the base while the limit holds nobody back, and makes room for bursts if the upstream carries
+    /// them; if they only wait there instead of here, takes it back.
     fn rest(&mut self, sample: &Sample) {
         self.steep = 0;
         if sample.limited < 0.02 {
-            self.learn_base(1.0, sample.latency);
-        }
-        let base = self.base.unwrap_or(sample.latency);
-        if sample.limited >= 0.02 && sample.latency < base * (1.1 + sample.noise()) {
-            self.scale(ROOM);
-        } else if sample.latency > 1.5 * base && self.elasticity.is_some_and(|e| e < 0.4) {
-            self.scale(0.95);
+            self.learn_base(0.02, sample.latency);
+        } else {
+            let base = self.base.unwrap_or(sample.latency);
+            let noise = 2.0 * (sample.variation / sample.completed).sqrt();
+            if sample.latency < base * (1.1 + noise) {
+                self.scale(ROOM);
+            } else if sample.latency > base * (1.2 + noise) {
+                self.scale(1.0 / ROOM);
+            }
         }
         if self.start.is_some() {
             self.start = Some(Start::default());
         }
     }
 
-    /// Downwards quickly, for a latency seen is a latency possible; upwards only where it cannot be a queue.
-    fn learn_base(&mut self, elasticity: f64, latency: f64) {
+    /// Downwards quickly, for a latency seen is a latency possible; upwards by this share, which is small where
+    /// the latency may be a queue's.
+    fn learn_base(&mut self, upwards: f64, latency: f64) {
         let Some(base) = &mut self.base else {
             self.base = Some(latency);
             return;
         };
-        let share = if elasticity > 0.5 {
-            0.3
-        } else if latency < *base {
-            0.1
-        } else {
-            0.005
-        };
+        let share = if latency < *base { 0.1 } else { upwards };
         *base += share * (latency - *base);
+    }
+
+    /// How fast the base may rise at this elasticity.
+    fn rise(elasticity: f64) -> f64 {
+        if elasticity > 0.5 { 0.1 } else { 0.005 }
     }
 
     fn forget(&mut self) {

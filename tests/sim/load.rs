@@ -10,21 +10,10 @@ pub(crate) struct Class {
     pub(crate) tier: u8,
     /// Requests a second of all of them together, from each of these times on.
     pub(crate) rate: Vec<(Duration, f64)>,
-    /// How they arrive.
-    pub(crate) arrivals: Arrivals,
     /// How often they send again at once when they were not served.
     pub(crate) retries: u32,
     /// After this time they no longer care.
     pub(crate) patience: Duration,
-}
-
-/// How requests arrive.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Arrivals {
-    /// Independently of each other.
-    Poisson,
-    /// So many at once.
-    Bursts(u32),
 }
 
 impl Class {
@@ -34,7 +23,6 @@ impl Class {
             clients,
             tier: 1,
             rate: vec![(Duration::ZERO, rate)],
-            arrivals: Arrivals::Poisson,
             retries: 0,
             patience: Duration::from_secs(5),
         }
@@ -42,13 +30,6 @@ impl Class {
 
     pub(crate) fn tier(self, tier: u8) -> Self {
         Self { tier, ..self }
-    }
-
-    pub(crate) fn bursts(self, size: u32) -> Self {
-        Self {
-            arrivals: Arrivals::Bursts(size),
-            ..self
-        }
     }
 
     pub(crate) fn retrying(self, retries: u32, patience: Duration) -> Self {
@@ -69,6 +50,7 @@ impl Class {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) sent: u64,
+    pub(crate) sent_at: Vec<Duration>,
     /// When each request was sent, whose answer came in time, and how long that took.
     pub(crate) answered: Vec<(Duration, Duration)>,
     pub(crate) refused: std::collections::BTreeMap<&'static str, u64>,
@@ -96,9 +78,12 @@ impl Seen {
             .unwrap_or_default()
     }
 
-    /// The share of requests that were answered.
-    pub(crate) fn success(&self) -> f64 {
-        self.answered.len() as f64 / self.sent.max(1) as f64
+    /// The share of what was sent between two times that was answered.
+    pub(crate) fn success_from(&self, from: Duration, to: Duration) -> f64 {
+        let between = |at: &Duration| (from..to).contains(at);
+        let sent = self.sent_at.iter().filter(|at| between(at)).count();
+        let answered = self.answered.iter().filter(|(at, _)| between(at)).count();
+        answered as f64 / sent.max(1) as f64
     }
 
     pub(crate) fn refusals(&self) -> u64 {

@@ -3,11 +3,22 @@
 //! Everything is driven by one event heap and one seeded generator, so that a scenario of minutes takes
 //! milliseconds and repeats to the digit. Each number asserted is asserted for every one of [`SEEDS`].
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a simulation's numbers are small and positive, and a world that cannot go on fails the test"
+)]
+
 mod load;
 mod upstream;
 mod world;
 
 mod capacity;
+mod fairness;
+mod outage;
 mod overload;
 mod variance;
 

@@ -12,7 +12,7 @@ use tidegate::engine::protection::{
     Admission, Decision, LimitReport, Mode, Outcome, Protection, Settings, Waiting,
 };
 
-use crate::load::{Arrivals, Class, Seen};
+use crate::load::{Class, Seen};
 use crate::upstream::Upstream;
 
 /// How often the limit is looked at when nothing completes.
@@ -140,13 +140,7 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Send(class) => {
-                let burst = match self.classes[class].arrivals {
-                    Arrivals::Poisson => 1,
-                    Arrivals::Bursts(size) => size,
-                };
-                for _ in 0..burst {
-                    self.send(class);
-                }
+                self.send(class);
                 self.plan_send(class);
             }
             Event::Upstream(version) if version == self.version => {
@@ -190,12 +184,7 @@ impl World {
     }
 
     fn plan_send(&mut self, class: usize) {
-        let Class { arrivals, .. } = self.classes[class];
-        let burst = match arrivals {
-            Arrivals::Poisson => 1.0,
-            Arrivals::Bursts(size) => f64::from(size),
-        };
-        let rate = self.classes[class].rate_at(self.elapsed()) / burst;
+        let rate = self.classes[class].rate_at(self.elapsed());
         let (pause, event) = if rate > 0.0 {
             (-(1.0 - self.rng.f64()).ln() / rate, Event::Send(class))
         } else {
@@ -215,6 +204,8 @@ impl World {
     fn send(&mut self, class: usize) {
         let client = self.rng.u64(..self.classes[class].clients);
         self.seen[class].sent += 1;
+        let now = self.elapsed();
+        self.seen[class].sent_at.push(now);
         self.seen[class].by_client.entry(client).or_default().0 += 1;
         self.serial += 1;
         let id = self.serial as usize;

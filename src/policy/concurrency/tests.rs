@@ -1,5 +1,12 @@
 //! Each rule of the limit by hand: snapshots of an upstream that was not there.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "what is made up here is small and positive"
+)]
+
 use super::*;
 
 /// An upstream whose completions, latency and waiters are made up.
