@@ -18,7 +18,7 @@ pub struct Changes(Vec<Change>);
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where it is: `server`, `admin`, `telemetry`, or a listener, upstream or route with its name.
+    /// Where it is: `server`, `admin`, `telemetry`, `tiers`, or a listener, upstream or route with its name.
     pub subject: String,
     /// What it is.
     pub what: What,
@@ -106,6 +106,10 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
     {
         let hidden = Some("<redacted>".to_owned());
         changes.push(value("admin", "token", hidden.clone(), hidden));
+    }
+    let names = |plan: &Plan| Some(plan.tiers.join(", "));
+    if old.tiers != new.tiers {
+        changes.push(value("tiers", "names", names(old), names(new)));
     }
     for (table, word) in [
         ("listen", "listener"),

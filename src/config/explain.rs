@@ -3,21 +3,24 @@
 //! The plan becomes a `Raw` in which every value is given, so what is printed is what could be written: the
 //! TOML form loads again to an equal plan (but for its secrets). Depends on `raw` and `plan`.
 
+mod protection;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
 use super::plan::{
     Balance, Bind, CertificateFiles, ClientTls, EndpointAddress, Endpoints, HashOn, HeaderEdits,
     Health, HostMatch, Listener, LogTarget, Match, PathMatch, Plan, Probe, Protocol, Rewrite,
-    Route, ServerTls, Telemetry, Upstream,
+    Route, RouteBreaker, ServerTls, Telemetry, Upstream,
 };
 use super::raw::{
     Raw, RawAccessLog, RawAdmin, RawBalance, RawCertificate, RawClientTls, RawDiscover, RawEdits,
-    RawEndpoint, RawHealth, RawListen, RawLogFormat, RawMatch, RawProtocol, RawRetry, RawRewrite,
-    RawRoute, RawRouteHeaders, RawSecret, RawServer, RawServerTls, RawTelemetry, RawUpstream,
+    RawEndpoint, RawHealth, RawListen, RawLogFormat, RawMatch, RawProtocol, RawRewrite, RawRoute,
+    RawRouteHeaders, RawSecret, RawServer, RawServerTls, RawTelemetry, RawTier, RawUpstream,
     Spanned,
 };
 use super::units::{Ratio, Size, Time};
@@ -69,6 +72,14 @@ fn raw(plan: &Plan) -> Raw {
                 .as_ref()
                 .map(|_| RawSecret::Literal(REDACTED.to_owned()).into()),
         },
+        tiers: plan
+            .tiers
+            .iter()
+            .map(|name| {
+                let name = Some(name.to_string().into());
+                RawTier { name }.into()
+            })
+            .collect(),
         upstreams: plan
             .upstreams
             .iter()
@@ -77,7 +88,7 @@ fn raw(plan: &Plan) -> Raw {
         routes: plan
             .routes
             .iter()
-            .map(|one| route(one, name_of(one.upstream)).into())
+            .map(|one| route(one, name_of(one.upstream), &plan.tiers).into())
             .collect(),
         telemetry: telemetry(&plan.telemetry),
     }
@@ -163,9 +174,14 @@ fn upstream(upstream: &Upstream) -> RawUpstream {
         idle_timeout: Time(upstream.idle_timeout).into(),
         health: upstream.health.as_ref().map(|one| health(one).into()),
         slow_start: Time(upstream.slow_start),
-        retry: RawRetry {
-            per_try_timeout: upstream.per_try_timeout.map(|bound| Time(bound).into()),
-        },
+        concurrency: protection::concurrency(&upstream.protection),
+        queue: protection::queue(&upstream.protection),
+        breaker: protection::breaker(&RouteBreaker {
+            mode: upstream.protection.breaker,
+            config: upstream.protection.breaker_config,
+        }),
+        outlier: protection::outlier(&upstream.outlier),
+        retry: protection::retry(&upstream.retry),
     }
 }
 
@@ -209,13 +225,16 @@ fn health(health: &Health) -> RawHealth {
     raw
 }
 
-fn route(route: &Route, upstream: &str) -> RawRoute {
+fn route(route: &Route, upstream: &str, tiers: &[Arc<str>]) -> RawRoute {
+    let tier = tiers.get(usize::from(route.tier));
     RawRoute {
         name: Some(route.name.to_string().into()),
         matches: matches(&route.matches).into(),
         upstream: Some(upstream.to_owned().into()),
         timeout: Time(route.timeout).into(),
         idle_timeout: Time(route.idle_timeout).into(),
+        tier: tier.map(|name| name.to_string().into()),
+        breaker: route.breaker.as_ref().map(protection::breaker),
         rewrite: route.rewrite.as_ref().map(|one| rewrite(one).into()),
         headers: RawRouteHeaders {
             request: edits(&route.request_headers),

@@ -3,6 +3,8 @@
 //! A [`Plan`] is made only by [`super::Source::load`], so whoever holds one need not check it again. Depends on the
 //! model and on `http`'s and `ipnet`'s value types.
 
+mod protection;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,9 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
+
+pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
+use crate::engine::protection::Settings;
 
 /// A whole configuration, resolved.
 #[derive(Clone, Debug)]
@@ -24,6 +29,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// Where operators connect.
     pub admin: Admin,
+    /// The names of the classes of requests, most important first; at least one.
+    pub tiers: Vec<Arc<str>>,
     /// The services behind, in the order of their names.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The routes in the order of the file. Matching order is the router's business.
@@ -169,12 +176,16 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long a pooled connection may lie idle.
     pub idle_timeout: Duration,
-    /// Bound on one attempt, from the request sent to the response head; none: only the route's timeout.
-    pub per_try_timeout: Option<Duration>,
     /// Active health checks, if any.
     pub health: Option<Health>,
     /// How long an endpoint that came back takes to reach its full share; zero: at once.
     pub slow_start: Duration,
+    /// Its breaker, its limit, and the queue in front of it.
+    pub protection: Settings,
+    /// When one of its endpoints is ejected.
+    pub outlier: Outlier,
+    /// When what failed is sent again.
+    pub retry: Retry,
 }
 
 /// Where an upstream's endpoints come from.
@@ -320,6 +331,10 @@ pub struct Route {
     pub timeout: Duration,
     /// Bound on silence while a body streams, in either direction, and in an upgraded connection.
     pub idle_timeout: Duration,
+    /// How important its requests are: an index into [`Plan::tiers`].
+    pub tier: u8,
+    /// A breaker of its own, besides its upstream's.
+    pub breaker: Option<RouteBreaker>,
     /// How the path changes on its way.
     pub rewrite: Option<Rewrite>,
     /// Changes to the request's headers.

@@ -55,6 +55,11 @@ impl Time {
         Self(Duration::from_secs(secs))
     }
 
+    /// A duration of whole milliseconds.
+    pub(crate) const fn millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
     fn refuse(text: impl fmt::Display) -> UnitError {
         UnitError(format!(
             "`{text}` is not a duration; write a number with ms, s, m, h or d, such as \"250ms\""

@@ -3,6 +3,7 @@
 //! Depends on policy, measure, model and clock; knows nothing of hyper, tokio or the file format.
 
 pub mod admission;
+pub mod circuit;
 pub mod protection;
 pub mod registry;
 pub mod route;

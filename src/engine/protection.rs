@@ -13,7 +13,7 @@ mod controller;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,31 +21,25 @@ use std::time::Duration;
 use self::controller::Controller;
 pub use self::controller::{Algorithm, LimitReport};
 use super::admission::{self, Admitted, Completion, Gate, StreamPermit};
+use super::circuit::{AtomicMode, Circuit, Pass};
+pub use super::circuit::{Mode, Outcome};
 use crate::clock::Instant;
-use crate::model::{Reason, Rejection, Unit};
-use crate::policy::breaker::{self, Breaker};
+use crate::model::{Rejection, Unit};
+use crate::policy::breaker;
 use crate::policy::queue::{self, Request};
 
-/// Whether a policy acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// It is not there.
-    Off,
-    /// It decides, and nothing follows from it.
-    Observe,
-    /// It decides.
-    Enforce,
-}
-
 /// The settings of one upstream's protection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Whether limit and queue act.
+    /// Whether the limit acts.
     pub limit: Mode,
     /// How the limit is found.
     pub algorithm: Algorithm,
     /// The most long-lived streams.
     pub max_streams: u32,
+    /// Whether requests wait for a slot. Off: what finds none is refused. Limit and queue are one decision, so
+    /// that either of them on trial is both.
+    pub queue_mode: Mode,
     /// The queue in front of the limit.
     pub queue: queue::Config,
     /// Whether the breaker acts.
@@ -60,9 +54,21 @@ impl Default for Settings {
             limit: Mode::Enforce,
             algorithm: Algorithm::default(),
             max_streams: 10_000,
+            queue_mode: Mode::Enforce,
             queue: queue::Config::default(),
             breaker: Mode::Enforce,
             breaker_config: breaker::Config::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether limit and queue act, which they do together.
+    const fn limit_mode(&self) -> Mode {
+        match (self.limit, self.queue_mode) {
+            (Mode::Off, _) => Mode::Off,
+            (Mode::Enforce, Mode::Enforce | Mode::Off) => Mode::Enforce,
+            _ => Mode::Observe,
         }
     }
 }
@@ -75,8 +81,7 @@ pub struct Protection {
     controller: Mutex<Controller>,
     /// When the controller wants to be asked again, in nanoseconds.
     next_check: AtomicU64,
-    breaker: Breaker,
-    breaks: AtomicMode,
+    circuit: Circuit,
 }
 
 /// What was decided about a request.
@@ -90,64 +95,19 @@ pub enum Decision {
     Refused(Rejection),
 }
 
-/// How an admitted request ended, as far as it tells about the upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It answered.
-    Answered,
-    /// It answered that it has failed. That is evidence for the breaker, and none for the limit: an error of
-    /// an application comes at any load.
-    Errored,
-    /// It did not answer, not in time, or that it is out of service.
-    Failed,
-    /// Nothing can be said: the client went away, or asked for something impossible.
-    Ignored,
-}
-
-impl Outcome {
-    /// What an answer with this status says.
-    #[must_use]
-    pub const fn from_status(status: u16) -> Self {
-        match status {
-            502..=504 => Self::Failed,
-            500..=599 => Self::Errored,
-            _ => Self::Answered,
-        }
-    }
-
-    /// What a gRPC status says: UNKNOWN, INTERNAL and `DATA_LOSS` are the application's, `DEADLINE_EXCEEDED`
-    /// and UNAVAILABLE the service's.
-    #[must_use]
-    pub const fn from_grpc_status(status: u16) -> Self {
-        match status {
-            4 | 14 => Self::Failed,
-            2 | 13 | 15 => Self::Errored,
-            _ => Self::Answered,
-        }
-    }
-
-    /// Whether it counts as a failure of the upstream.
-    #[must_use]
-    pub const fn is_failure(self) -> bool {
-        matches!(self, Self::Errored | Self::Failed)
-    }
-}
-
 /// An admitted request. Dropped without [`Protection::complete`] it says nothing about the upstream.
 #[derive(Debug, Default)]
 #[must_use = "dropping an admission gives the slot back"]
 pub struct Admission {
     gate: Option<admission::Permit>,
-    breaker: Option<breaker::Permit>,
-    observed: Option<Rejection>,
+    pass: Pass,
 }
 
 /// A request that waits for its turn.
 #[derive(Debug)]
 pub struct Waiting {
     ticket: admission::Ticket,
-    breaker: Option<breaker::Permit>,
-    observed: Option<Rejection>,
+    pass: Pass,
 }
 
 impl Protection {
@@ -159,19 +119,18 @@ impl Protection {
         let next_check = AtomicU64::new(controller.next_check().as_nanos());
         Self {
             gate: Arc::new(gate),
-            limit: AtomicMode::new(settings.limit),
+            limit: AtomicMode::new(settings.limit_mode()),
             controller: Mutex::new(controller),
             next_check,
-            breaker: Breaker::new(settings.breaker_config, now),
-            breaks: AtomicMode::new(settings.breaker),
+            circuit: Circuit::new(settings.breaker, settings.breaker_config, now),
         }
     }
 
     /// Takes over other settings and keeps what was learned.
     pub fn update(&self, settings: &Settings, now: Instant) {
-        self.limit.set(settings.limit);
-        self.breaks.set(settings.breaker);
-        self.breaker.update(settings.breaker_config, now);
+        self.limit.set(settings.limit_mode());
+        self.circuit
+            .update(settings.breaker, settings.breaker_config, now);
         let mut controller = self.controller();
         controller.update(settings.algorithm, now);
         self.gate.set_limit(controller.limit(), now);
@@ -182,38 +141,19 @@ impl Protection {
 
     /// Decides about a request. `rng` is drawn from only while the breaker recovers.
     pub fn admit(&self, now: Instant, request: &Request, rng: &mut fastrand::Rng) -> Decision {
-        let mut observed = None;
-        let breaker = match self.breaks.get() {
-            Mode::Off => None,
-            mode => match self.breaker.admit(now, rng) {
-                Ok(permit) => Some(permit),
-                Err(refused) if mode == Mode::Enforce => {
-                    return Decision::Refused(rejection_of(&refused));
-                }
-                Err(refused) => {
-                    observed = Some(rejection_of(&refused));
-                    None
-                }
-            },
+        let pass = match self.circuit.admit(now, rng) {
+            Ok(pass) => pass,
+            Err(rejection) => return Decision::Refused(rejection),
         };
         if self.limit.get() == Mode::Off {
-            return Decision::Admitted(Admission {
-                gate: None,
-                breaker,
-                observed,
-            });
+            return Decision::Admitted(Admission { gate: None, pass });
         }
         match self.gate.admit(now, request) {
             Admitted::Permit(permit) => Decision::Admitted(Admission {
                 gate: Some(permit),
-                breaker,
-                observed,
+                pass,
             }),
-            Admitted::Queued(ticket) => Decision::Queued(Waiting {
-                ticket,
-                breaker,
-                observed,
-            }),
+            Admitted::Queued(ticket) => Decision::Queued(Waiting { ticket, pass }),
             Admitted::Refused(refusal) => Decision::Refused(refusal.into()),
         }
     }
@@ -228,19 +168,10 @@ impl Protection {
         upstream_time: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Rejection> {
-        let Admission {
-            gate,
-            breaker,
-            observed,
-        } = admission;
-        if let Some(permit) = breaker {
-            let judged = match outcome {
-                Outcome::Answered => breaker::Outcome::Success(upstream_time),
-                Outcome::Errored | Outcome::Failed => breaker::Outcome::Failure,
-                Outcome::Ignored => breaker::Outcome::Ignored,
-            };
-            self.breaker.record(permit, now, judged, rng);
-        }
+        let Admission { gate, pass } = admission;
+        let observed = pass.observed;
+        self.circuit
+            .complete(pass, now, outcome, upstream_time, rng);
         let completion = match outcome {
             Outcome::Answered => Completion::Success,
             Outcome::Failed => Completion::Failure,
@@ -261,7 +192,8 @@ impl Protection {
         let Ok(mut controller) = self.controller.try_lock() else {
             return;
         };
-        let frozen = self.breaks.get() == Mode::Enforce && self.breaker.is_half_open(now);
+        let enforced = self.circuit.mode() == Mode::Enforce;
+        let frozen = enforced && self.circuit.breaker().is_half_open(now);
         let limit = controller.observe(now, &self.gate.totals(now), frozen);
         self.next_check
             .store(controller.next_check().as_nanos(), Ordering::Relaxed);
@@ -276,16 +208,16 @@ impl Protection {
         &self.gate
     }
 
-    /// The breaker.
+    /// The breaker and whether it acts.
     #[must_use]
-    pub const fn breaker(&self) -> &Breaker {
-        &self.breaker
+    pub const fn circuit(&self) -> &Circuit {
+        &self.circuit
     }
 
-    /// Whether limit and queue act, and whether the breaker does.
+    /// Whether limit and queue act.
     #[must_use]
-    pub fn modes(&self) -> (Mode, Mode) {
-        (self.limit.get(), self.breaks.get())
+    pub fn limit_mode(&self) -> Mode {
+        self.limit.get()
     }
 
     /// How the limit stands.
@@ -332,8 +264,7 @@ impl Waiting {
             let permit = fate?;
             Ok(Admission {
                 gate: Some(permit),
-                breaker: self.breaker.take(),
-                observed: self.observed.take(),
+                pass: std::mem::take(&mut self.pass),
             })
         })
     }
@@ -354,47 +285,15 @@ impl From<queue::Refusal> for Rejection {
     }
 }
 
-fn rejection_of(refused: &breaker::Refused) -> Rejection {
-    let (value, threshold) = refused
-        .evidence
-        .map_or((0.0, 0.0), |evidence| (evidence.ratio, evidence.threshold));
-    Rejection {
-        reason: Reason::BreakerOpen,
-        value,
-        threshold,
-        unit: Unit::Ratio,
-        retry_after: refused.retry_after,
-    }
-}
-
 fn gate_config(settings: &Settings, limit: u32) -> admission::Config {
-    let mode = match settings.limit {
+    let mode = match settings.limit_mode() {
         Mode::Enforce => admission::Mode::Enforce,
         Mode::Observe | Mode::Off => admission::Mode::Observe,
     };
+    let queue = match settings.queue_mode {
+        Mode::Off => settings.queue.without_waiting(),
+        Mode::Observe | Mode::Enforce => settings.queue,
+    };
     let limit = limit.clamp(1, admission::MAX_LIMIT);
-    admission::Config::try_new(mode, limit, settings.max_streams, settings.queue)
-        .unwrap_or_default()
-}
-
-/// A [`Mode`] that a reload may change under the workers.
-#[derive(Debug)]
-struct AtomicMode(AtomicU8);
-
-impl AtomicMode {
-    const fn new(mode: Mode) -> Self {
-        Self(AtomicU8::new(mode as u8))
-    }
-
-    fn set(&self, mode: Mode) {
-        self.0.store(mode as u8, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Mode {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Mode::Off,
-            1 => Mode::Observe,
-            _ => Mode::Enforce,
-        }
-    }
+    admission::Config::try_new(mode, limit, settings.max_streams, queue).unwrap_or_default()
 }

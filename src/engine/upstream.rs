@@ -23,7 +23,8 @@ use arc_swap::ArcSwap;
 
 pub use self::endpoint::EndpointState;
 pub use self::lease::{Completion, Lease};
-use super::protection::{self, Protection};
+use super::circuit::{AtomicMode, Mode};
+use super::protection::Protection;
 use super::registry::Directories;
 use crate::clock::Instant;
 use crate::config::plan::{self, Balance, Endpoints, Plan};
@@ -33,7 +34,7 @@ use crate::policy::balance::{Member, Pick, Pool, Strategy};
 pub use crate::policy::outlier;
 use crate::policy::outlier::Detector;
 pub use crate::policy::retry;
-use crate::policy::retry::Retries;
+use crate::policy::retry::{Failure, Retries};
 
 /// The endpoints of an upstream at one time, and how one is chosen.
 pub type EndpointSet = Pool<EndpointState>;
@@ -115,7 +116,10 @@ pub struct UpstreamState {
     endpoints: ArcSwap<EndpointSet>,
     protection: Protection,
     outliers: Detector,
+    ejects: AtomicMode,
     retries: Retries,
+    resends: AtomicMode,
+    resent: [[AtomicU64; Failure::COUNT]; 2],
     in_flight: AtomicU32,
     retired: AtomicBool,
     /// [`Upstreams::generation`], shared.
@@ -148,9 +152,12 @@ impl UpstreamState {
             name: Arc::clone(&config.name),
             config: ArcSwap::new(Arc::clone(config)),
             endpoints: ArcSwap::from_pointee(empty),
-            protection: Protection::new(&protection::Settings::default(), now),
-            outliers: Detector::new(outlier::Config::default(), now),
-            retries: Retries::new(retry::Config::default(), now),
+            protection: Protection::new(&config.protection, now),
+            outliers: Detector::new(config.outlier.config, now),
+            ejects: AtomicMode::new(config.outlier.mode),
+            retries: Retries::new(config.retry.config, now),
+            resends: AtomicMode::new(config.retry.mode),
+            resent: Default::default(),
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             generation: Arc::clone(generation),
@@ -198,11 +205,35 @@ impl UpstreamState {
     pub fn retry(
         &self,
         request: &retry::Request,
-        failure: retry::Failure,
+        failure: Failure,
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Option<Duration> {
-        self.retries.decide(request, failure, now, rng).ok()
+        let mode = self.resends.get();
+        if mode == Mode::Off {
+            return None;
+        }
+        let wait = self.retries.decide(request, failure, now, rng).ok()?;
+        let observed = usize::from(mode == Mode::Observe);
+        let counts = self.resent.get(observed);
+        if let Some(count) = counts.and_then(|counts| counts.get(failure as usize)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        (mode == Mode::Enforce).then_some(wait)
+    }
+
+    /// How often something was sent again after failing like this, or would have been in this mode.
+    #[must_use]
+    pub fn resent(&self, failure: Failure, mode: Mode) -> u64 {
+        let counts = self.resent.get(usize::from(mode == Mode::Observe));
+        let count = counts.and_then(|counts| counts.get(failure as usize));
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Whether endpoints are ejected.
+    #[must_use]
+    pub fn outlier_mode(&self) -> Mode {
+        self.ejects.get()
     }
 
     /// Whether the running plan no longer has it.
@@ -232,9 +263,11 @@ impl UpstreamState {
     ) -> Result<Lease, NoEndpoint> {
         let set = self.endpoints.load();
         let tried = |endpoint: &EndpointState| exclude.contains(&endpoint.id());
-        let out = |endpoint: &EndpointState| tried(endpoint) || endpoint.stats().is_out(now);
+        let ejects = self.ejects.get() == Mode::Enforce;
+        let out =
+            |endpoint: &EndpointState| tried(endpoint) || (ejects && endpoint.stats().is_out(now));
         let in_flight = self.in_flight();
-        let asks = self.outliers.asks_in_doubt(set.members().len(), rng);
+        let asks = ejects && self.outliers.asks_in_doubt(set.members().len(), rng);
         let mut pick = |excluded: &dyn Fn(&EndpointState) -> bool| {
             set.pick(Pick {
                 now,
@@ -261,6 +294,9 @@ impl UpstreamState {
     /// Judges the endpoints by their answers. To be called each second, and when [`Lease::observe`] asks for
     /// it. What was decided, with the endpoint it concerns.
     pub fn judge(&self, now: Instant) -> Vec<(Arc<EndpointState>, outlier::Decision)> {
+        if self.ejects.get() == Mode::Off {
+            return Vec::new();
+        }
         let set = self.endpoints.load();
         let members: Vec<_> = set
             .members()
@@ -275,7 +311,8 @@ impl UpstreamState {
             | outlier::Decision::Spared { index, .. }
             | outlier::Decision::Returned { index }) = decision;
             let endpoint = members.get(index)?;
-            if matches!(decision, outlier::Decision::Returned { .. }) {
+            let returned = matches!(decision, outlier::Decision::Returned { .. });
+            if returned && self.ejects.get() == Mode::Enforce {
                 endpoint.slot().returned(now);
             }
             Some((Arc::clone(endpoint), decision))
@@ -290,6 +327,9 @@ impl UpstreamState {
         now: Instant,
         time: Duration,
     ) -> Option<Instant> {
+        if self.ejects.get() == Mode::Off {
+            return None;
+        }
         let set = self.endpoints.load();
         let members = set.members().iter().map(|member| &member.endpoint);
         let healthy: Vec<_> = members.filter(|e| e.is_healthy()).collect();
@@ -334,6 +374,11 @@ impl UpstreamState {
     fn update(&self, config: &Arc<plan::Upstream>, directories: &Directories, now: Instant) {
         let mut listed = self.lock();
         let former = self.config.swap(Arc::clone(config));
+        self.protection.update(&config.protection, now);
+        self.outliers.update(config.outlier.config);
+        self.ejects.set(config.outlier.mode);
+        self.retries.update(config.retry.config);
+        self.resends.set(config.retry.mode);
         if let Endpoints::Fixed(endpoints) = &config.endpoints {
             listed.clone_from(endpoints);
         }

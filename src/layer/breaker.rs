@@ -39,7 +39,7 @@ impl<C> CircuitBreakerLayer<C> {
     /// The breaker, for reports and for an operator's orders.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
-        self.0.protection().breaker()
+        self.0.protection().circuit().breaker()
     }
 
     /// The time it lives by.

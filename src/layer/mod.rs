@@ -52,7 +52,7 @@
 //! let now = protection.now();
 //! let until = now.after(Duration::from_secs(30));
 //! let order = Order { position: Position::Open, until, reason: "maintenance".into() };
-//! protection.protection().breaker().force(order, now);
+//! protection.protection().circuit().breaker().force(order, now);
 //! assert_eq!(app.oneshot(ask()?).await?.status(), StatusCode::SERVICE_UNAVAILABLE);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! # })?;

@@ -61,7 +61,7 @@ impl ProtectionLayer {
         Self {
             shared: Arc::new(Shared {
                 protection: Protection::new(settings, edge.now()),
-                route: RouteState::default(),
+                route: RouteState::new(edge.now()),
                 edge,
             }),
             identify: Anyone,

@@ -73,9 +73,9 @@ const FAILURES: f64 = 0.1;
 /// The values of `[upstreams.NAME.concurrency]`, checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
-    min: f64,
-    initial: f64,
-    max: f64,
+    min: u32,
+    initial: u32,
+    max: u32,
 }
 
 impl Default for Config {
@@ -83,9 +83,9 @@ impl Default for Config {
     /// upstream of a single proxy usually does.
     fn default() -> Self {
         Self {
-            min: 4.0,
-            initial: 32.0,
-            max: 2_000.0,
+            min: 4,
+            initial: 32,
+            max: 2_000,
         }
     }
 }
@@ -101,10 +101,33 @@ impl Config {
         setting::count("concurrency.max", max)?;
         let max = max.max(min);
         Ok(Self {
-            min: f64::from(min),
-            initial: f64::from(initial.clamp(min, max)),
-            max: f64::from(max),
+            min,
+            initial: initial.clamp(min, max),
+            max,
         })
+    }
+
+    /// The lowest limit.
+    #[must_use]
+    pub const fn min(&self) -> u32 {
+        self.min
+    }
+
+    /// The limit before anything is known.
+    #[must_use]
+    pub const fn initial(&self) -> u32 {
+        self.initial
+    }
+
+    /// The highest limit.
+    #[must_use]
+    pub const fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// `limit` within the bounds.
+    fn clamp(&self, limit: f64) -> f64 {
+        limit.clamp(f64::from(self.min), f64::from(self.max))
     }
 }
 
@@ -192,7 +215,7 @@ impl Adaptive {
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
             config,
-            limit: config.initial,
+            limit: f64::from(config.initial),
             high: true,
             window: Window::Settling(now),
             fit: Fit::default(),
@@ -211,7 +234,7 @@ impl Adaptive {
     /// Takes over another configuration. What was learned stays, within the new bounds.
     pub fn update(&mut self, config: Config) {
         self.config = config;
-        self.limit = self.limit.clamp(config.min, config.max);
+        self.limit = config.clamp(self.limit);
     }
 
     /// The limit in force now, in requests.
@@ -327,7 +350,7 @@ impl Adaptive {
         if let Some(base) = self.base.filter(|_| sample.limited >= 0.8) {
             self.limit = self.limit.min(3.0 * sample.throughput * base);
         }
-        self.limit = self.limit.clamp(self.config.min, self.config.max);
+        self.limit = self.config.clamp(self.limit);
     }
 
     /// Doubles while throughput follows; comes down while throughput stays.
@@ -358,13 +381,15 @@ impl Adaptive {
         }
         match (start.direction, elasticity >= 0.5) {
             (Direction::Probe, true) => self.search(Direction::Up, last, last.concurrency() * 2.0),
-            (Direction::Up, true) if self.limit < self.config.max => {
+            (Direction::Up, true) if self.limit < f64::from(self.config.max) => {
                 self.search(Direction::Up, point, self.limit * 2.0);
             }
             (Direction::Up, false) => {
                 self.search(Direction::Down, last, last.concurrency() * DESCENT);
             }
-            (Direction::Probe | Direction::Down, false) if self.limit > self.config.min => {
+            (Direction::Probe | Direction::Down, false)
+                if self.limit > f64::from(self.config.min) =>
+            {
                 self.search(Direction::Down, point, self.limit * DESCENT);
             }
             // Back to the last limit at which more did not help, or on at the bound.
@@ -488,7 +513,7 @@ impl Adaptive {
     }
 
     fn scale(&mut self, factor: f64) {
-        self.limit = (self.limit * factor).clamp(self.config.min, self.config.max);
+        self.limit = self.config.clamp(self.limit * factor);
     }
 }
 

@@ -106,6 +106,12 @@ impl Config {
         setting::ratio("outlier.max_ejected", settings.max_ejected)?;
         Ok(Self(settings))
     }
+
+    /// The values that were checked.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.0
+    }
 }
 
 /// Whether an endpoint takes requests, as far as its answers decide that.

@@ -77,6 +77,12 @@ impl Config {
         }
         Ok(Self(settings))
     }
+
+    /// The values that were checked.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.0
+    }
 }
 
 /// How the last attempt failed.
@@ -95,6 +101,29 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Those that something is sent again for.
+    pub const RETRIED: [Self; 4] = [
+        Self::NotSent,
+        Self::Reset,
+        Self::Unavailable,
+        Self::TryTimeout,
+    ];
+
+    /// How many there are.
+    pub const COUNT: usize = Self::Final as usize + 1;
+
+    /// The word in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Reset => "reset",
+            Self::Unavailable => "unavailable",
+            Self::TryTimeout => "try_timeout",
+            Self::Final => "final",
+        }
+    }
+
     /// What an answer with this status is, if it is a failure that another endpoint might not have.
     #[must_use]
     pub const fn from_status(status: u16) -> Option<Self> {

@@ -23,11 +23,13 @@ use crate::config::plan::{Bind, Plan};
 use crate::config::{Source, diff, explain, watch};
 use crate::discovery::dns::Discovery;
 use crate::discovery::health::{Checks, Tls};
+use crate::engine::circuit::Mode;
 use crate::engine::registry::Directories;
 use crate::engine::route::Routes;
 use crate::engine::upstream::Upstreams;
 use crate::observe::collector::Collector;
 use crate::observe::status::Status;
+use crate::policy::breaker;
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
 use crate::proxy::worker::{self, Command, Handle, Shared};
@@ -141,7 +143,7 @@ impl Process {
         let routes = Routes::default();
         let states = States {
             upstreams: upstreams.apply(&plan, &directories, SystemClock.now()),
-            routes: routes.apply(plan.routes.iter().map(|route| &route.name)),
+            routes: routes.apply(breakers(&plan), SystemClock.now()),
         };
         let live = Live::new(Arc::clone(&plan), &connectors, &states, &directories);
         let workers = plan.server.workers;
@@ -407,9 +409,7 @@ impl Process {
         let now = SystemClock.now();
         let states = States {
             upstreams: self.upstreams.apply(&plan, &self.directories, now),
-            routes: self
-                .routes
-                .apply(plan.routes.iter().map(|route| &route.name)),
+            routes: self.routes.apply(breakers(&plan), now),
         };
         let live = Live::new(Arc::clone(&plan), &connectors, &states, &self.directories);
         self.shared.live.store(Arc::new(live));
@@ -477,6 +477,14 @@ impl Process {
 struct Opened {
     live: Arc<LiveListener>,
     sockets: Vec<Bound>,
+}
+
+/// The routes of `plan` with the breakers they have.
+fn breakers(plan: &Plan) -> impl Iterator<Item = (&Arc<str>, Option<(Mode, breaker::Config)>)> {
+    plan.routes.iter().map(|route| {
+        let breaker = route.breaker.as_ref();
+        (&route.name, breaker.map(|one| (one.mode, one.config)))
+    })
 }
 
 /// A seed for a worker's randomness, from the system's.

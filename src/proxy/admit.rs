@@ -14,11 +14,21 @@ use super::respond::Refusal;
 use super::track::Track;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::admission::Request;
+use crate::engine::circuit::Pass;
 use crate::engine::protection::{Admission, Decision, Waiting};
 use crate::model::{Phase, Rejection};
 
 /// A waiter that is not let go when it should be looks again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// A request's leave to go to its upstream, of all who were asked. Dropped, it says nothing about it.
+#[derive(Debug, Default)]
+pub(crate) struct Leave {
+    /// Of the route's own breaker.
+    pub(super) route: Pass,
+    /// Of the upstream's breaker and limit.
+    pub(super) upstream: Admission,
+}
 
 /// Admits the request, at once or after its wait.
 ///
@@ -30,8 +40,13 @@ pub(crate) async fn admit(
     client: u64,
     deadline: Option<Instant>,
     timer: &mut Option<Timer>,
-) -> Result<Admission, Refusal> {
+) -> Result<Leave, Refusal> {
     let now = track.now();
+    let passed = {
+        let rng = &mut track.conn.worker.rng();
+        route.state.circuit().admit(now, rng)
+    };
+    let pass = passed.map_err(Refusal::shed)?;
     let request = Request {
         client,
         tier: route.tier,
@@ -44,7 +59,7 @@ pub(crate) async fn admit(
         route.upstream.protection().admit(now, &request, rng)
     };
     let decided = match decision {
-        Decision::Admitted(admission) => return Ok(admission),
+        Decision::Admitted(admission) => Ok(admission),
         Decision::Queued(waiting) => {
             track.phase(Phase::Decide, now);
             let waited = Box::pin(wait(waiting, timer)).await;
@@ -54,7 +69,11 @@ pub(crate) async fn admit(
         }
         Decision::Refused(rejection) => Err(rejection),
     };
-    decided.map_err(Refusal::shed)
+    let upstream = decided.map_err(Refusal::shed)?;
+    Ok(Leave {
+        route: pass,
+        upstream,
+    })
 }
 
 async fn wait(mut waiting: Waiting, timer: &mut Option<Timer>) -> Result<Admission, Rejection> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
-use super::admit;
+use super::admit::{self, Leave};
 use super::body::{BodyError, Passing, RequestBody, Source, Upload, Upstream};
 use super::conn::Interim;
 use super::hold::{self, Hold, upstream_time};
@@ -24,7 +24,7 @@ use super::send;
 use super::track::Track;
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
-use crate::engine::protection::{Admission, Outcome};
+use crate::engine::protection::Outcome;
 use crate::engine::upstream::{Completion, Lease, retry};
 use crate::model::{EndpointId, Phase, Reason};
 
@@ -170,7 +170,7 @@ impl Sending {
             grpc: outbound.grpc,
             repeatable: outbound.repeatable,
             interim: Arc::clone(&outbound.interim),
-            per_try: route.config.per_try_timeout,
+            per_try: route.config.retry.per_try_timeout,
             timeout: route.route.timeout,
             idle: route.route.idle_timeout,
             overall: None,
@@ -247,8 +247,8 @@ pub(crate) async fn forward(
     let mut sending = Sending::new(track, route, &outbound);
     route.upstream.retries().deposit(sending.begun);
     let (client, deadline) = (sending.client, sending.deadline);
-    let admission = admit::admit(track, route, client, deadline, &mut sending.timer).await?;
-    let attempted = attempt(track, route, admission, outbound, &mut sending).await;
+    let leave = admit::admit(track, route, client, deadline, &mut sending.timer).await?;
+    let attempted = attempt(track, route, leave, outbound, &mut sending).await;
     match failure_of(&attempted, sending.grpc) {
         None => attempted.map_err(|failed| failed.refusal),
         Some(failure) => Box::pin(again(track, route, attempted, failure, sending)).await,
@@ -301,8 +301,8 @@ async fn again(
         pause(&mut sending.timer, now.after(wait)).await;
         let (client, deadline) = (sending.client, sending.deadline);
         let admitted = admit::admit(track, route, client, deadline, &mut sending.timer).await;
-        let admission = admitted.map_err(|shed| refusal.unwrap_or(shed))?;
-        attempted = attempt(track, route, admission, outbound, &mut sending).await;
+        let leave = admitted.map_err(|shed| refusal.unwrap_or(shed))?;
+        attempted = attempt(track, route, leave, outbound, &mut sending).await;
         match failure_of(&attempted, sending.grpc) {
             None => return attempted.map_err(|failed| failed.refusal),
             Some(another) => failure = another,
@@ -331,22 +331,22 @@ async fn pause(timer: &mut Option<Timer>, until: Instant) {
 async fn attempt(
     track: &mut Track,
     route: &LiveRoute,
-    admission: Admission,
+    leave: Leave,
     outbound: Box<Outbound>,
     sending: &mut Sending,
 ) -> Result<Answer, Failed> {
     let before = upstream_time(track);
     match send::send(track, route, outbound, sending).await {
         Ok((lease, Ok(response))) => Ok(answered(
-            track, route, lease, admission, response, before, sending,
+            track, route, lease, leave, response, before, sending,
         )),
         Ok((lease, Err(failure))) => {
             let (failed, outcome) = unanswered(track, route, lease, &failure, sending);
-            hold::complete(track, admission, before, outcome, true);
+            hold::complete(track, leave, before, outcome, true);
             Err(failed)
         }
         Err((refusal, outcome)) => {
-            hold::complete(track, admission, before, outcome, true);
+            hold::complete(track, leave, before, outcome, true);
             let failure = retry::Failure::NotSent;
             Err(Failed { refusal, failure })
         }
@@ -358,7 +358,7 @@ fn answered(
     track: &mut Track,
     route: &LiveRoute,
     mut lease: Lease,
-    admission: Admission,
+    leave: Leave,
     response: Response<Upstream>,
     before: Duration,
     sending: &mut Sending,
@@ -390,7 +390,7 @@ fn answered(
     }
     let passing = Passing {
         upstream,
-        hold: Hold::new(lease, admission, before, outcome, sending.grpc),
+        hold: Hold::new(lease, leave, before, outcome, sending.grpc),
         timer: sending.timer.take(),
         upload: sending.upload.clone(),
         now,

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::admit::Leave;
 use super::track::Track;
 use crate::clock::Instant;
 use crate::engine::admission::StreamPermit;
-use crate::engine::protection::{Admission, Outcome};
+use crate::engine::protection::Outcome;
 use crate::engine::upstream::Lease;
 use crate::model::{Phase, Rejection};
 
@@ -22,7 +23,7 @@ pub(crate) const STREAM_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) lease: Lease,
-    admission: Admission,
+    leave: Leave,
     /// Upstream time of attempts before this one.
     before: Duration,
     outcome: Outcome,
@@ -45,14 +46,14 @@ impl Hold {
     /// Of an answer whose head says `outcome`; `before`: the [`upstream_time`] when it was admitted.
     pub(crate) const fn new(
         lease: Lease,
-        admission: Admission,
+        leave: Leave,
         before: Duration,
         outcome: Outcome,
         grpc: bool,
     ) -> Self {
         Self {
             lease,
-            admission,
+            leave,
             before,
             outcome,
             grpc,
@@ -79,7 +80,7 @@ impl Hold {
     /// When there are as many of those as there may be.
     pub(crate) fn detach(&mut self, now: Instant) -> Result<(), Rejection> {
         self.slot = false;
-        self.stream = self.admission.detach(now)?;
+        self.stream = self.leave.upstream.detach(now)?;
         Ok(())
     }
 
@@ -97,13 +98,13 @@ impl Hold {
     fn end(self, track: &mut Track, outcome: Outcome) {
         let Self {
             lease,
-            admission,
+            leave,
             before,
             slot,
             stream,
             ..
         } = self;
-        complete(track, admission, before, outcome, slot);
+        complete(track, leave, before, outcome, slot);
         drop((lease, stream));
     }
 }
@@ -111,7 +112,7 @@ impl Hold {
 /// Says how an admitted attempt ended. `costs`: whether its time is what such a request usually takes.
 pub(crate) fn complete(
     track: &mut Track,
-    admission: Admission,
+    leave: Leave,
     before: Duration,
     outcome: Outcome,
     costs: bool,
@@ -126,8 +127,11 @@ pub(crate) fn complete(
     }
     let protection = route.upstream.protection();
     let rng = &mut track.conn.worker.rng();
-    let observed = protection.complete(admission, now, outcome, took, rng);
-    if let Some(rejection) = observed {
+    let observed = leave.route.observed;
+    let circuit = route.state.circuit();
+    circuit.complete(leave.route, now, outcome, took, rng);
+    let by_upstream = protection.complete(leave.upstream, now, outcome, took, rng);
+    if let Some(rejection) = observed.or(by_upstream) {
         track.exchange.observed = Some(rejection.reason);
     }
 }

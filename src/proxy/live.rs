@@ -101,7 +101,7 @@ impl Live {
                 id: RouteId::new(directories.routes.intern(&route.name)),
                 route: Arc::clone(route),
                 state: Arc::clone(state),
-                tier: 1,
+                tier: route.tier,
                 upstream: Arc::clone(upstream),
                 config: Arc::clone(config),
                 connector: Arc::clone(connector),

@@ -174,7 +174,9 @@ impl Drop for Track {
                 .client
                 .as_deref()
                 .unwrap_or_else(|| self.conn.peer.as_str()),
-            tier: "standard",
+            tier: route
+                .and_then(|route| self.live.plan.tiers.get(usize::from(route.tier)))
+                .map_or("", |tier| tier),
             method: self.method.as_str(),
             route: route.map_or("", |route| &route.route.name),
             path,

@@ -6,6 +6,7 @@
 
 mod either;
 mod listen;
+mod protection;
 mod route;
 mod spanned;
 mod upstream;
@@ -17,9 +18,13 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
 pub(crate) use listen::{RawCertificate, RawListen, RawProtocol, RawServerTls};
+pub(crate) use protection::{
+    RawAlgorithm, RawBreaker, RawConcurrency, RawFairness, RawHedge, RawMode, RawOutlier, RawQueue,
+    RawRetry, RawTier,
+};
 pub(crate) use route::{RawEdits, RawMatch, RawRewrite, RawRoute, RawRouteHeaders};
 pub(crate) use spanned::Spanned;
-pub(crate) use upstream::{RawClientTls, RawDiscover, RawHealth, RawRetry, RawUpstream};
+pub(crate) use upstream::{RawClientTls, RawDiscover, RawHealth, RawUpstream};
 
 use super::units::{Ratio, Time};
 
@@ -37,6 +42,9 @@ pub(crate) struct Raw {
     pub(crate) listen: Vec<Spanned<RawListen>>,
     /// Where operators connect.
     pub(crate) admin: RawAdmin,
+    /// Classes of requests, most important first. Without any: critical, standard and batch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tiers: Vec<Spanned<RawTier>>,
     /// The services behind, by name. At least one.
     pub(crate) upstreams: BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
     /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Spanned;
+use super::{RawBreaker, Spanned};
 use crate::config::units::Time;
 
 /// Which requests go where.
@@ -26,6 +26,12 @@ pub(crate) struct RawRoute {
     pub(crate) timeout: Spanned<Time>,
     /// Bound on silence while a body streams, in either direction, and in an upgraded connection.
     pub(crate) idle_timeout: Spanned<Time>,
+    /// How important its requests are. Default: the middle one of the tiers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tier: Option<Spanned<String>>,
+    /// A breaker for this route alone, besides its upstream's. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) breaker: Option<RawBreaker>,
     /// How the path changes on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rewrite: Option<Spanned<RawRewrite>>,
@@ -41,6 +47,8 @@ impl Default for RawRoute {
             upstream: None,
             timeout: Time::secs(15).into(),
             idle_timeout: Time::secs(300).into(),
+            tier: None,
+            breaker: None,
             rewrite: None,
             headers: RawRouteHeaders::default(),
         }

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{RawBalance, RawEndpoint, RawProtocol, Spanned};
+use super::{
+    RawBalance, RawBreaker, RawConcurrency, RawEndpoint, RawOutlier, RawProtocol, RawQueue,
+    RawRetry, Spanned,
+};
 use crate::config::units::Time;
 
 /// A service behind. Needs either `endpoints` or `discover`.
@@ -33,7 +36,15 @@ pub(crate) struct RawUpstream {
     pub(crate) health: Option<Spanned<RawHealth>>,
     /// How long an endpoint that came back takes to reach its full share. 0s: at once.
     pub(crate) slow_start: Time,
-    /// Bounds on single attempts.
+    /// Backpressure: how many requests it works on at once.
+    pub(crate) concurrency: RawConcurrency,
+    /// Backpressure: whose requests go first when that is reached, and how long the others wait.
+    pub(crate) queue: RawQueue,
+    /// Leaves it alone while it fails.
+    pub(crate) breaker: RawBreaker,
+    /// Ejects an endpoint that does worse than its peers.
+    pub(crate) outlier: RawOutlier,
+    /// Sends again what failed, where that is safe.
     pub(crate) retry: RawRetry,
 }
 
@@ -49,6 +60,10 @@ impl Default for RawUpstream {
             idle_timeout: Time::secs(60).into(),
             health: None,
             slow_start: Time::secs(30),
+            concurrency: RawConcurrency::default(),
+            queue: RawQueue::default(),
+            breaker: RawBreaker::default(),
+            outlier: RawOutlier::default(),
             retry: RawRetry::default(),
         }
     }
@@ -138,13 +153,4 @@ impl Default for RawHealth {
 
 fn is_false(value: &Spanned<bool>) -> bool {
     !**value
-}
-
-/// Bounds on single attempts.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct RawRetry {
-    /// Bound on one attempt, from the request sent to the response head. Default: only the route's timeout.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) per_try_timeout: Option<Spanned<Time>>,
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod listen;
+mod protection;
 mod route;
 mod upstream;
 
@@ -52,8 +53,9 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let listeners = check.listeners(&raw.listen);
     let admin = check.admin(&raw.admin);
     check.distinct_admin(&raw.admin, admin.as_ref(), &listeners);
-    let upstreams = check.upstreams(&raw.upstreams);
-    let routes = check.routes(raw);
+    let tiers = check.tiers(&raw.tiers);
+    let upstreams = check.upstreams(&raw.upstreams, tiers.len());
+    let routes = check.routes(raw, &tiers);
     let telemetry = check.telemetry(&raw.telemetry);
     let findings = check.findings;
     let (true, Some(server), Some(admin)) = (findings.is_empty(), server, admin) else {
@@ -65,6 +67,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         server,
         listeners,
         admin,
+        tiers,
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
         telemetry,

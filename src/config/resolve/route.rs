@@ -1,6 +1,7 @@
 //! Checks of `[[routes]]`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
@@ -23,9 +24,9 @@ const OWN_HEADERS: [&str; 9] = [
 ];
 
 impl Check<'_> {
-    pub(super) fn routes(&mut self, raw: &Raw) -> Vec<Route> {
+    pub(super) fn routes(&mut self, raw: &Raw, tiers: &[Arc<str>]) -> Vec<Route> {
         if raw.routes.is_empty() {
-            return self.default_route(raw).into_iter().collect();
+            return self.default_route(raw, tiers).into_iter().collect();
         }
         let names = raw.routes.iter().filter_map(|route| route.name.as_ref());
         report_duplicates(
@@ -35,7 +36,7 @@ impl Check<'_> {
         );
         let mut routes: Vec<Route> = Vec::new();
         for one in &raw.routes {
-            let Some(route) = self.route(one, raw) else {
+            let Some(route) = self.route(one, raw, tiers) else {
                 continue;
             };
             match routes.iter().find(|other| other.matches == route.matches) {
@@ -54,7 +55,7 @@ impl Check<'_> {
     }
 
     /// Everything to the only upstream.
-    fn default_route(&mut self, raw: &Raw) -> Option<Route> {
+    fn default_route(&mut self, raw: &Raw, tiers: &[Arc<str>]) -> Option<Route> {
         let mut names = raw.upstreams.keys();
         match (names.next(), names.next()) {
             (Some(upstream), None) => {
@@ -63,7 +64,7 @@ impl Check<'_> {
                     upstream: Some(upstream.clone()),
                     ..RawRoute::default()
                 };
-                self.route(&route.into(), raw)
+                self.route(&route.into(), raw, tiers)
             }
             (Some(_), Some(_)) if !self.was_any_lost("routes") => {
                 self.error_hint(
@@ -77,7 +78,7 @@ impl Check<'_> {
         }
     }
 
-    fn route(&mut self, raw: &Spanned<RawRoute>, whole: &Raw) -> Option<Route> {
+    fn route(&mut self, raw: &Spanned<RawRoute>, whole: &Raw, tiers: &[Arc<str>]) -> Option<Route> {
         let table = raw.span();
         let hint = "a route needs `name` and `upstream`";
         let name = self.required(raw.name.as_ref(), &table, "name", hint);
@@ -87,6 +88,8 @@ impl Check<'_> {
         let matches = self.matches(&raw.matches);
         let timeout = self.above_zero(&raw.timeout, "timeout");
         let idle_timeout = self.above_zero(&raw.idle_timeout, "idle_timeout");
+        let tier = self.tier(raw.tier.as_ref(), tiers);
+        let breaker = raw.breaker.as_ref().map(|breaker| self.breaker(breaker));
         let rewrite = match (&raw.rewrite, &matches) {
             (Some(rewrite), Some(matches)) => Some(self.rewrite(rewrite, matches)?),
             _ => None,
@@ -99,6 +102,8 @@ impl Check<'_> {
             upstream: upstream?,
             timeout,
             idle_timeout,
+            tier,
+            breaker,
             rewrite,
             request_headers,
             response_headers,

@@ -17,6 +17,7 @@ impl Check<'_> {
     pub(super) fn upstreams(
         &mut self,
         raw: &BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
+        tiers: usize,
     ) -> Vec<Upstream> {
         if raw.is_empty() && !self.was_any_lost("upstreams") {
             self.error_hint(
@@ -27,11 +28,16 @@ impl Check<'_> {
         }
         let upstreams = raw.iter();
         upstreams
-            .filter_map(|(name, upstream)| self.upstream(name, upstream))
+            .filter_map(|(name, upstream)| self.upstream(name, upstream, tiers))
             .collect()
     }
 
-    fn upstream(&mut self, name: &Spanned<String>, raw: &Spanned<RawUpstream>) -> Option<Upstream> {
+    fn upstream(
+        &mut self,
+        name: &Spanned<String>,
+        raw: &Spanned<RawUpstream>,
+        tiers: usize,
+    ) -> Option<Upstream> {
         let table = raw.span();
         let name_checked = self.name(name);
         let tls = raw.tls.as_ref().map(|tls| self.client_tls(tls));
@@ -63,8 +69,9 @@ impl Check<'_> {
         let balance = self.balance(&raw.balance);
         let connect_timeout = self.above_zero(&raw.connect_timeout, "connect_timeout");
         let idle_timeout = self.above_zero(&raw.idle_timeout, "idle_timeout");
-        let per_try = raw.retry.per_try_timeout.as_ref();
-        let per_try_timeout = per_try.map(|bound| self.above_zero(bound, "per_try_timeout"));
+        let protection = self.protection(raw, tiers);
+        let outlier = self.outlier(&raw.outlier);
+        let retry = self.retry(&raw.retry);
         let health = match &raw.health {
             Some(health) => Some(self.health(health, protocol)?),
             None => None,
@@ -77,9 +84,11 @@ impl Check<'_> {
             balance: balance?,
             connect_timeout,
             idle_timeout,
-            per_try_timeout,
             health,
             slow_start: raw.slow_start.0,
+            protection,
+            outlier,
+            retry,
         })
     }
 

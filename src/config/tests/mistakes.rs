@@ -26,7 +26,7 @@ address = "0.0.0.0:9900"
 [upstreams.orders]
 endpoints = ["10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 0 }]
 idle_timeout = 60
-breaker = { failure_ratio = 0.5 }
+breaker = { failure_ratio = 0 }
 health = { interval = "1s" }
 
 [[routes]]
@@ -49,7 +49,7 @@ tidegate.toml:12:14: `http3` is not known here; did you mean `http1`?
 tidegate.toml:15:11: the admin API at 0.0.0.0:9900 would be open to the network; give `[admin]` a `token`, or use a loopback address or unix socket
 tidegate.toml:18:69: a weight must be above 0 and at most 1000000, not 0
 tidegate.toml:19:16: `60` is not a duration; write a number with ms, s, m, h or d, such as \"250ms\"
-tidegate.toml:20:1: `breaker` is not carried out by this version yet; take it out: what is written here and not enforced would mislead
+tidegate.toml:20:29: `failure_ratio` must be above zero
 tidegate.toml:21:10: `health` does not say what to check; add `path = \"/healthz\"`, `grpc = \"\"` or `tcp = true`
 tidegate.toml:25:18: `a.*.com` has its `*` in the wrong place; only \"*.example.com\" is understood
 tidegate.toml:25:43: `orders` is not a path; it must begin with `/`
@@ -249,7 +249,7 @@ fn a_mistake_in_a_flag_names_the_flag() {
             "listen.7.name=x".to_owned(),
             "version.x=1".to_owned(),
             "nonsense".to_owned(),
-            "upstreams.default.retry.attempts=3".to_owned(),
+            "upstreams.default.retry.attempts=0".to_owned(),
         ],
         ..Source::default()
     };
@@ -262,8 +262,47 @@ fn a_mistake_in_a_flag_names_the_flag() {
 --set listen.7.name=x: `listen` has no element 7, only 1
 --set version.x=1: `version` is not a table
 --set nonsense: `=` is missing; write a path and a value, such as `server.workers=2`
---set upstreams.default.retry.attempts=3: `attempts` is not carried out by this version yet; take it out: what is written here and not enforced would mislead";
+--set upstreams.default.retry.attempts=0: `attempts` must be from 1 to 10, not 0";
     assert_eq!(errors.to_string(), expected);
+}
+
+#[test]
+fn what_this_version_does_not_carry_out_is_refused() {
+    assert_eq!(
+        refused(&minimal("[rate_limits.a]\nquota = \"1/s\"\n")),
+        "tidegate.toml:4:2: `rate_limits` is not carried out by this version yet; take it out: what is \
+         written here and not enforced would mislead"
+    );
+}
+
+#[test]
+fn each_policy_says_what_it_cannot_work_with() {
+    let text = minimal(
+        "concurrency = { min = 9, initial = 5, max = 7 }
+queue = { max_wait = \"0s\", max_length = -1, max_client_share = 0, fairness = \"clients\" }
+breaker = { slow_call = \"0s\", min_requests = 0 }
+outlier = { slow_factor = 1, consecutive_failures = 0 }
+retry = { attempts = 11, hedge = { after = \"p10\" } }
+[[routes]]
+name = \"a\"
+upstream = \"app\"
+tier = \"bacth\"
+",
+    );
+    let expected = "\
+tidegate.toml:4:45: `max` is 7, below `min`, which is 9
+tidegate.toml:5:22: `max_wait` must be above zero
+tidegate.toml:5:41: `max_length` must be from 0 to 1000000, not -1
+tidegate.toml:5:64: `max_client_share` must be above zero
+tidegate.toml:5:78: `clients` is not known here; did you mean `client`?
+tidegate.toml:6:25: `slow_call` must be above zero
+tidegate.toml:6:46: `min_requests` must be from 1 to 1000000, not 0
+tidegate.toml:7:27: `slow_factor` must be above 1, not 1
+tidegate.toml:7:53: `consecutive_failures` must be from 1 to 1000000, not 0
+tidegate.toml:8:22: `attempts` must be from 1 to 10, not 11
+tidegate.toml:8:44: `p10` does not say when; write a quantile from p50 to p99.9, such as \"p95\", or a duration
+tidegate.toml:12:8: there is no tier `bacth`; did you mean `batch`?";
+    assert_eq!(refused(&text), expected);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::config::plan::{
     AccessLog, Balance, Bind, EndpointAddress, Endpoints, HashOn, LogTarget, PathMatch,
 };
 use crate::config::{Source, diff, explain, watch};
+use crate::engine::protection::Algorithm;
+use crate::policy::concurrency;
 
 #[test]
 fn defaults_fill_what_is_left_out() {
@@ -189,4 +191,21 @@ fn a_difference_names_what_changed() {
         .collect();
     assert_eq!(restart, ["server", "admin"]);
     assert!(diff::diff(&before, &before).is_empty());
+}
+
+#[test]
+fn bounds_that_are_left_out_follow_those_that_are_given() {
+    let adaptive = |min, initial, max| {
+        Algorithm::Adaptive(concurrency::Config::try_new(min, initial, max).unwrap())
+    };
+    for (text, expected) in [
+        ("max = 2", adaptive(2, 2, 2)),
+        ("min = 5000", adaptive(5_000, 5_000, 5_000)),
+        ("initial = 100", adaptive(4, 100, 2_000)),
+        ("algorithm = \"fixed\", max = 7", Algorithm::Fixed(7)),
+        ("algorithm = \"fixed\"", Algorithm::Fixed(32)),
+    ] {
+        let plan = plan(&minimal(&format!("concurrency = {{ {text} }}\n")));
+        assert_eq!(plan.upstreams[0].protection.algorithm, expected, "{text}");
+    }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{FD_LIMIT, load, plan, shipped};
-use crate::config::plan::{Balance, HashOn, HostMatch, Probe, Rewrite};
+use crate::config::plan::{Balance, HashOn, HedgeAfter, HostMatch, Outlier, Probe, Rewrite};
 use crate::config::{Source, document, explain, schema, watch};
+use crate::engine::protection::Settings;
+use crate::policy::breaker;
 
 /// Every setting of the full file that is off, on.
 fn uncommented(text: &str) -> String {
@@ -69,7 +71,19 @@ fn the_full_file_loads_with_everything_on() {
     };
     assert!(payments.tls.as_ref().unwrap().client.is_some());
     assert_eq!(reports.health.as_ref().unwrap().probe, Probe::Tcp);
-    assert_eq!(orders.per_try_timeout, Some(Duration::from_secs(5)));
+    let usual = Settings {
+        breaker_config: breaker::Config::try_new(breaker::Settings {
+            slow_call: Some(Duration::from_secs(2)),
+            ..breaker::Settings::default()
+        })
+        .unwrap(),
+        ..Settings::default()
+    };
+    assert_eq!(orders.protection, usual, "the file states the defaults");
+    assert_eq!(orders.outlier, Outlier::default());
+    assert_eq!(orders.retry.per_try_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(orders.retry.hedge_after, Some(HedgeAfter::Quantile(0.95)));
+    assert_eq!(reports.protection, Settings::default());
     assert_eq!(
         search.balance,
         Balance::Hash(HashOn::Header("x-session".parse().unwrap()))
@@ -80,6 +94,8 @@ fn the_full_file_loads_with_everything_on() {
         HostMatch::Exact("api.example.com".into())
     );
     assert_eq!(route.rewrite, Some(Rewrite::StripPrefix("/orders".into())));
+    assert_eq!((route.tier, &*plan.tiers[1]), (1, "standard"));
+    assert!(route.breaker.is_none() && plan.routes[1].breaker.is_some());
 }
 
 #[test]
@@ -126,6 +142,7 @@ fn what_is_explained_loads_to_the_same_plan() {
     assert_eq!(second.hash, first.hash);
     assert_eq!(second.server, first.server);
     assert_eq!(second.listeners, first.listeners);
+    assert_eq!(second.tiers, first.tiers);
     assert_eq!(second.upstreams, first.upstreams);
     assert_eq!(second.routes, first.routes);
     assert_eq!(second.telemetry, first.telemetry);

@@ -3,6 +3,7 @@
 use std::task::Waker;
 
 use super::*;
+use crate::model::Reason;
 use crate::policy::breaker::{Order, Position};
 
 fn request(client: u64) -> Request {
@@ -83,7 +84,7 @@ fn what_observes_lets_everybody_through_and_tells_at_the_end() {
         until: at(1_000),
         reason: "a drill".into(),
     };
-    protection.breaker().force(order, at(0));
+    protection.circuit().breaker().force(order, at(0));
     let admission = admitted(protection.admit(at(1), &request(1), &mut rng));
     let took = Duration::from_millis(1);
     let told = protection.complete(admission, at(2), Outcome::Answered, took, &mut rng);
@@ -109,4 +110,34 @@ fn a_stream_gives_its_slot_to_the_next() {
     let next = admitted(protection.admit(at(6), &request(2), &mut rng));
     drop((held, next));
     assert_eq!(protection.gate().streams(), 0);
+}
+
+#[test]
+fn without_a_queue_what_finds_no_slot_is_refused_at_once() {
+    let settings = Settings {
+        algorithm: Algorithm::Fixed(1),
+        queue_mode: Mode::Off,
+        ..Settings::default()
+    };
+    let protection = Protection::new(&settings, at(0));
+    let mut rng = fastrand::Rng::with_seed(7);
+    let _first = admitted(protection.admit(at(0), &request(1), &mut rng));
+    let Decision::Refused(rejection) = protection.admit(at(0), &request(2), &mut rng) else {
+        panic!("nobody should wait");
+    };
+    assert_eq!(rejection.reason, Reason::QueueFull);
+}
+
+#[test]
+fn a_queue_on_trial_puts_the_limit_on_trial() {
+    let settings = Settings {
+        algorithm: Algorithm::Fixed(1),
+        queue_mode: Mode::Observe,
+        ..Settings::default()
+    };
+    let protection = Protection::new(&settings, at(0));
+    let mut rng = fastrand::Rng::with_seed(7);
+    let _first = admitted(protection.admit(at(0), &request(1), &mut rng));
+    let _second = admitted(protection.admit(at(0), &request(2), &mut rng));
+    assert_eq!(protection.limit_mode(), Mode::Observe);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::plan::{
     self, Admin, Balance, Bind, EndpointAddress, Endpoints, Plan, Protocol, Server, Telemetry,
 };
+use crate::engine::protection::Settings;
 
 pub(crate) fn address(port: u16) -> EndpointAddress {
     EndpointAddress::Socket(SocketAddr::from(([10, 0, 0, 1], port)))
@@ -30,9 +31,11 @@ pub(crate) fn upstream(name: &str, endpoints: Endpoints) -> plan::Upstream {
         balance: Balance::RoundRobin,
         connect_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(60),
-        per_try_timeout: None,
         health: None,
         slow_start: Duration::ZERO,
+        protection: Settings::default(),
+        outlier: plan::Outlier::default(),
+        retry: plan::Retry::default(),
     }
 }
 
@@ -54,6 +57,7 @@ pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
             bind: Bind::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
             token: None,
         },
+        tiers: vec!["standard".into()],
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         routes: Vec::new(),
         telemetry: Telemetry::default(),

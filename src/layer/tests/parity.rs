@@ -100,7 +100,7 @@ impl Engine {
     fn new(settings: &Settings) -> Self {
         Self {
             protection: Protection::new(settings, Instant::ZERO),
-            route: RouteState::default(),
+            route: RouteState::new(Instant::ZERO),
             dice: Edge::with_seed(SEED),
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),

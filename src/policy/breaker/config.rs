@@ -59,6 +59,12 @@ impl Config {
         Ok(Self(settings))
     }
 
+    /// The values that were checked.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.0
+    }
+
     pub(super) const fn window(&self) -> Duration {
         self.0.window
     }

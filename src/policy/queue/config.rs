@@ -105,6 +105,15 @@ impl Config {
         })
     }
 
+    /// The same with room for nobody.
+    #[must_use]
+    pub const fn without_waiting(self) -> Self {
+        Self {
+            max_length: 0,
+            ..self
+        }
+    }
+
     /// The longest wait.
     #[must_use]
     pub const fn max_wait(&self) -> Duration {
