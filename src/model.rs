@@ -37,6 +37,10 @@ identity!(
     UpstreamId
 );
 identity!(
+    /// A tier, by name. The same name keeps its identity over reloads, whatever its place among the others.
+    TierId
+);
+identity!(
     /// One endpoint of one upstream, by address. The same address keeps its identity over reloads.
     EndpointId
 );

@@ -1,4 +1,4 @@
-//! The admin HTTP API: what operators and their tools read, and the two things they may ask for.
+//! The admin HTTP API: what operators and their tools read, and the few things they may ask for.
 //!
 //! GET never changes anything; a change is a POST with a JSON body that gives a reason, and leaves a line in
 //! the audit log. Reads from observe, config and engine's registry; what must happen in the process is sent
@@ -23,6 +23,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::problem::Problem;
 use crate::config::plan::{Plan, Secret};
+use crate::engine::breaker::Order;
+use crate::engine::circuit::Mode;
 use crate::engine::registry::Directories;
 use crate::observe::collector::Metrics;
 use crate::observe::prometheus;
@@ -58,6 +60,24 @@ pub enum Command {
         /// Why, in the operator's words.
         reason: String,
     },
+    /// Hold the breaker of an upstream where the operator wants it.
+    Breaker {
+        /// The upstream's name.
+        upstream: String,
+        /// Where and for how long; none ends such an order.
+        order: Option<Order>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<(), NoBreaker>>,
+    },
+}
+
+/// Why a breaker takes no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBreaker {
+    /// There is no such upstream.
+    NoUpstream,
+    /// Its breaker does not act: this is its mode.
+    NotActing(Mode),
 }
 
 /// What the API shows and whom it asks.
@@ -101,6 +121,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/upstreams", get(upstreams))
         .route("/api/v1/routes", get(routes))
+        .route("/api/v1/limits", get(limits))
+        .route("/api/v1/breakers", get(breakers))
+        .route("/api/v1/breakers/{upstream}", post(change::breaker))
         .route("/api/v1/config", get(config))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/api/v1/reload", post(change::reload))
@@ -186,6 +209,14 @@ async fn upstreams(State(state): State<AdminState>) -> Json<api::Upstreams> {
 
 async fn routes(State(state): State<AdminState>) -> Json<serde_json::Value> {
     Json(view::routes(&state))
+}
+
+async fn limits(State(state): State<AdminState>) -> Json<api::Limits> {
+    Json(view::limits(&state))
+}
+
+async fn breakers(State(state): State<AdminState>) -> Json<api::Breakers> {
+    Json(view::breakers(&state))
 }
 
 async fn config(State(state): State<AdminState>) -> Json<serde_json::Value> {

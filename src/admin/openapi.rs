@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 9] = [
+pub(super) const GET_PATHS: [(&str, &str); 11] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -23,12 +23,17 @@ pub(super) const GET_PATHS: [(&str, &str); 9] = [
         "/api/v1/routes",
         "Routes, what they match and their traffic.",
     ),
+    (
+        "/api/v1/limits",
+        "Concurrency limits and the queues in front of them.",
+    ),
+    ("/api/v1/breakers", "Breakers of upstreams and routes."),
     ("/api/v1/config", "The configuration in use, resolved."),
     ("/api/v1/openapi.json", "This description."),
 ];
 
 /// Every path that answers POST, what it does, and the status on success.
-pub(super) const POST_PATHS: [(&str, &str, &str); 2] = [
+pub(super) const POST_PATHS: [(&str, &str, &str); 3] = [
     (
         "/api/v1/reload",
         "Loads the configuration again; 422 tells what is wrong with it.",
@@ -38,6 +43,11 @@ pub(super) const POST_PATHS: [(&str, &str, &str); 2] = [
         "/api/v1/drain",
         "Finishes what is in flight, then ends the process.",
         "202",
+    ),
+    (
+        "/api/v1/breakers/{upstream}",
+        "Holds a breaker open or closed for a time, or ends that.",
+        "200",
     ),
 ];
 
@@ -61,16 +71,29 @@ pub(super) fn document() -> Value {
         paths.insert(path.into(), json!({ "get": operation }));
     }
     for (path, what, status) in POST_PATHS {
+        let is_breaker = path.starts_with("/api/v1/breakers/");
+        let schema = if is_breaker {
+            "#/components/schemas/BreakerChange"
+        } else {
+            "#/components/schemas/Change"
+        };
         let body = json!({
             "required": true,
-            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Change" } } },
+            "content": { "application/json": { "schema": { "$ref": schema } } },
         });
         let answer = json!({ "description": what, "content": { "application/json": {} } });
         let responses =
             json!({ status: answer, "default": { "$ref": "#/components/responses/Problem" } });
-        let operation = json!({ "summary": what, "requestBody": body, "responses": responses });
+        let mut operation = json!({ "summary": what, "requestBody": body, "responses": responses });
+        if is_breaker && let Some(operation) = operation.as_object_mut() {
+            let name = json!({ "type": "string" });
+            let parameter =
+                json!({ "name": "upstream", "in": "path", "required": true, "schema": name });
+            operation.insert("parameters".into(), json!([parameter]));
+        }
         paths.insert(path.into(), json!({ "post": operation }));
     }
+    let reason = json!({ "type": "string", "minLength": 1, "maxLength": 500 });
     json!({
         "openapi": "3.1.0",
         "info": { "title": "Tidegate admin API", "version": env!("CARGO_PKG_VERSION") },
@@ -84,7 +107,17 @@ pub(super) fn document() -> Value {
                     "type": "object",
                     "required": ["reason"],
                     "additionalProperties": false,
-                    "properties": { "reason": { "type": "string", "minLength": 1, "maxLength": 500 } },
+                    "properties": { "reason": reason },
+                },
+                "BreakerChange": {
+                    "type": "object",
+                    "required": ["state", "reason"],
+                    "additionalProperties": false,
+                    "properties": {
+                        "state": { "enum": ["open", "close", "auto"] },
+                        "ttl": { "type": "string", "description": "A duration such as 30m; not for auto." },
+                        "reason": reason,
+                    },
                 },
             },
             "responses": {

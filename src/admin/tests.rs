@@ -53,6 +53,7 @@ fn plan() -> Plan {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        route_circuits: Vec::new(),
         listeners: vec![ListenerView {
             name: "public".into(),
             address: "127.0.0.1:8080".into(),
@@ -92,6 +93,16 @@ fn state() -> AdminState {
                 }
                 Command::Reload { reply, .. } => drop(reply.send(Ok("def".into()))),
                 Command::Drain { .. } => drop(drained.begin_drain()),
+                Command::Breaker {
+                    upstream, reply, ..
+                } => {
+                    let answer = match upstream.as_str() {
+                        "orders" => Ok(()),
+                        "idle" => Err(NoBreaker::NotActing(Mode::Off)),
+                        _ => Err(NoBreaker::NoUpstream),
+                    };
+                    let _gone = reply.send(answer);
+                }
             }
         }
     });
@@ -177,7 +188,12 @@ async fn every_path_of_the_description_answers_as_described() {
             let answer = if method == "get" {
                 get_path(&state, path).await
             } else {
-                post_json(&state, path, "{\"reason\": \"test\"}").await
+                let change = if path.contains("breakers") {
+                    r#"{"state":"auto","reason":"test"}"#
+                } else {
+                    r#"{"reason":"test"}"#
+                };
+                post_json(&state, &path.replace("{upstream}", "orders"), change).await
             };
             let responses = operation["responses"].as_object().unwrap();
             let described = responses.get(&answer.status.to_string());
@@ -292,6 +308,36 @@ async fn a_form_of_another_page_changes_nothing() {
         let request = Request::post("/api/v1/drain").header("content-type", kind);
         let request = request.body(Body::from("{\"reason\": \"x\"}")).unwrap();
         assert!(send(&state, request).await.is_problem(415));
+    }
+}
+
+#[tokio::test]
+async fn an_order_to_a_breaker_is_checked_before_it_is_given() {
+    let state = state();
+    let open = r#"{"state":"open","ttl":"30m","reason":"drill"}"#;
+    let answer = post_json(&state, "/api/v1/breakers/orders", open).await;
+    assert_eq!(
+        (answer.status, answer.json()["ttl"].as_str()),
+        (200, Some("30m"))
+    );
+    let auto = r#"{"state":"auto","reason":"over"}"#;
+    let answer = post_json(&state, "/api/v1/breakers/orders", auto).await;
+    assert_eq!(answer.status, 200);
+    for (upstream, status) in [("idle", 409), ("other", 404)] {
+        let path = format!("/api/v1/breakers/{upstream}");
+        assert!(post_json(&state, &path, open).await.is_problem(status));
+    }
+    for wrong in [
+        r#"{"state":"ajar","ttl":"30m","reason":"drill"}"#,
+        r#"{"state":"open","reason":"drill"}"#,
+        r#"{"state":"open","ttl":"0s","reason":"drill"}"#,
+        r#"{"state":"open","ttl":"8d","reason":"drill"}"#,
+        r#"{"state":"open","ttl":"soon","reason":"drill"}"#,
+        r#"{"state":"open","ttl":"30m","reason":" "}"#,
+        r#"{"state":"open","ttl":"30m"}"#,
+    ] {
+        let answer = post_json(&state, "/api/v1/breakers/orders", wrong).await;
+        assert!(answer.is_problem(400), "{wrong}");
     }
 }
 

@@ -1,9 +1,12 @@
 //! What is observed, in the API's words.
 
+mod protection;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub(super) use self::protection::{breakers, limits};
 use super::{AdminState, api};
 use crate::clock::SystemClock;
 use crate::config::plan::{HostMatch, Match, PathMatch};

@@ -10,10 +10,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::uri::Authority;
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -98,7 +98,7 @@ pub(super) enum Error {
     #[error("what {admin} answers to {path} is not what tidegate {} would: {source}; is it the admin address, of the same version?", env!("CARGO_PKG_VERSION"))]
     Unexpected {
         admin: Admin,
-        path: &'static str,
+        path: String,
         source: serde_json::Error,
     },
     #[error("{0}")]
@@ -130,14 +130,28 @@ impl Client {
     }
 
     /// The JSON at `path`: the bytes as they came, once they have proved to be a `T`.
-    pub(super) fn get<T: for<'a> Deserialize<'a>>(
+    pub(super) fn get<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<(T, Bytes), Error> {
+        self.call(path, None)
+    }
+
+    /// Asks for a change at `path`, as `change` says in JSON; the answer, like that of [`Self::get`].
+    pub(super) fn post<T: for<'a> Deserialize<'a>>(
         &self,
-        path: &'static str,
+        path: &str,
+        change: Vec<u8>,
+    ) -> Result<(T, Bytes), Error> {
+        self.call(path, Some(change.into()))
+    }
+
+    fn call<T: for<'a> Deserialize<'a>>(
+        &self,
+        path: &str,
+        change: Option<Bytes>,
     ) -> Result<(T, Bytes), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (status, body) = runtime.block_on(self.ask_in_time(path))?;
+        let (status, body) = runtime.block_on(self.ask_in_time(path, change))?;
         if !status.is_success() {
             return Err(Error::Refused {
                 admin: self.admin.clone(),
@@ -147,14 +161,18 @@ impl Client {
         }
         let value = serde_json::from_slice(&body).map_err(|source| Error::Unexpected {
             admin: self.admin.clone(),
-            path,
+            path: path.to_owned(),
             source,
         })?;
         Ok((value, body))
     }
 
-    async fn ask_in_time(&self, path: &'static str) -> Result<(StatusCode, Bytes), Error> {
-        let asked = tokio::time::timeout(TIMEOUT, self.ask(path)).await;
+    async fn ask_in_time(
+        &self,
+        path: &str,
+        change: Option<Bytes>,
+    ) -> Result<(StatusCode, Bytes), Error> {
+        let asked = tokio::time::timeout(TIMEOUT, self.ask(path, change)).await;
         asked.unwrap_or_else(|_elapsed| {
             Err(Error::TimedOut {
                 admin: self.admin.clone(),
@@ -162,7 +180,7 @@ impl Client {
         })
     }
 
-    async fn ask(&self, path: &'static str) -> Result<(StatusCode, Bytes), Error> {
+    async fn ask(&self, path: &str, change: Option<Bytes>) -> Result<(StatusCode, Bytes), Error> {
         let unreachable = |error| Error::Unreachable(self.admin.clone(), error);
         match &self.admin {
             Admin::Tcp(authority) => {
@@ -171,11 +189,12 @@ impl Client {
                 let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
                 let stream = TcpStream::connect((host, port)).await;
                 let stream = stream.map_err(unreachable)?;
-                self.exchange(stream, authority.as_str(), path).await
+                self.exchange(stream, authority.as_str(), path, change)
+                    .await
             }
             Admin::Unix(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-                self.exchange(stream, "localhost", path).await
+                self.exchange(stream, "localhost", path, change).await
             }
         }
     }
@@ -184,7 +203,8 @@ impl Client {
         &self,
         stream: S,
         host: &str,
-        path: &'static str,
+        path: &str,
+        change: Option<Bytes>,
     ) -> Result<(StatusCode, Bytes), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -194,11 +214,15 @@ impl Client {
         let (mut sender, connection) = handshake.map_err(broken)?;
         // Its failure is the request's, and ends with the runtime.
         tokio::spawn(connection);
-        let mut request = Request::get(path).header(HOST, host);
+        let mut request = match change {
+            None => Request::get(path),
+            Some(_) => Request::post(path).header(CONTENT_TYPE, "application/json"),
+        };
+        request = request.header(HOST, host);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Empty::<Bytes>::new());
+        let request = request.body(Full::new(change.unwrap_or_default()));
         let request = request.map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
@@ -279,7 +303,7 @@ mod tests {
     async fn an_admin_that_says_nothing_is_given_up() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = Admin::from_str(&silent.local_addr().unwrap().to_string()).unwrap();
-        let asked = Client::new(admin, None).ask_in_time("/").await;
+        let asked = Client::new(admin, None).ask_in_time("/", None).await;
         assert!(matches!(asked, Err(Error::TimedOut { .. })), "{asked:?}");
     }
 }

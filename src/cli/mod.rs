@@ -1,6 +1,7 @@
 //! The command line. Parses, calls the library, turns outcomes into exit codes: 0 ok, 1 failed, 2 usage or
 //! configuration error.
 
+mod breaker;
 mod check;
 mod client;
 mod demo;
@@ -50,6 +51,11 @@ enum Command {
     /// and the moving average of an endpoint's.
     #[command(after_help = "Example:\n  tidegate upstreams -o json | jq '.upstreams[].in_flight'")]
     Upstreams(QueryArgs),
+    /// Show the breakers, or hold one open or closed for a time.
+    #[command(
+        after_help = "Example:\n  tidegate breaker orders open --ttl 30m --reason \"database migration\""
+    )]
+    Breaker(breaker::BreakerArgs),
     /// Print completions for a shell.
     #[command(
         after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate"
@@ -122,6 +128,7 @@ pub fn run() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Status(query) => status::status(query),
         Command::Upstreams(query) => upstreams::upstreams(query),
+        Command::Breaker(args) => breaker::breaker(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);

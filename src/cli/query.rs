@@ -1,14 +1,15 @@
-//! What every command that reads the admin API has in common: where to ask, and how to print.
+//! What every command that asks the admin API has in common: where to ask, and how to print.
 
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use http::header::{HeaderValue, InvalidHeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::{Admin, Client};
+use super::client::{Admin, Client, Error};
 use super::table::{Style, plain};
 use super::{USAGE, color, complain, print};
 
@@ -42,7 +43,26 @@ impl QueryArgs {
     /// Asks for `path` and prints the answer: as it is, or as `table` makes of it.
     pub(super) fn show<T: for<'a> Deserialize<'a>>(
         self,
-        path: &'static str,
+        path: &str,
+        table: impl FnOnce(&T, Style) -> String,
+    ) -> ExitCode {
+        self.call(path, None, table)
+    }
+
+    /// Asks for the change that `body` describes at `path`, and prints the answer likewise.
+    pub(super) fn change<T: for<'a> Deserialize<'a>>(
+        self,
+        path: &str,
+        body: &impl Serialize,
+        table: impl FnOnce(&T, Style) -> String,
+    ) -> ExitCode {
+        self.call(path, serde_json::to_vec(body).ok(), table)
+    }
+
+    fn call<T: for<'a> Deserialize<'a>>(
+        self,
+        path: &str,
+        change: Option<Vec<u8>>,
         table: impl FnOnce(&T, Style) -> String,
     ) -> ExitCode {
         let Ok(authorization) = authorization() else {
@@ -51,12 +71,10 @@ impl QueryArgs {
         };
         let client = Client::new(self.admin, authorization);
         let text = match self.output {
-            Output::Table => client
-                .get::<T>(path)
+            Output::Table => ask::<T>(&client, path, change)
                 .map(|(answer, _)| table(&answer, Style::new(color(&std::io::stdout())))),
             // Another version's answer is of use to a program, as long as it is JSON.
-            Output::Json => client
-                .get::<Value>(path)
+            Output::Json => ask::<Value>(&client, path, change)
                 .map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned()),
         };
         match text {
@@ -66,6 +84,17 @@ impl QueryArgs {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+fn ask<T: for<'a> Deserialize<'a>>(
+    client: &Client,
+    path: &str,
+    change: Option<Vec<u8>>,
+) -> Result<(T, Bytes), Error> {
+    match change {
+        None => client.get(path),
+        Some(body) => client.post(path, body),
     }
 }
 

@@ -180,6 +180,11 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
     format!("{:.1}%", ratio(part, whole) * 100.0)
 }
 
+/// A share between 0 and 1 in percent.
+pub(super) fn share(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
 /// `1 worker`, `2 workers`.
 pub(super) fn counted(count: u64, what: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };

@@ -27,5 +27,16 @@ mod units;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use load::Source;
 
+/// The duration that `text` writes in the configuration's form, such as `30m`; else what the form is.
+///
+/// # Errors
+/// When it is not one.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let time: units::Time = text
+        .parse()
+        .map_err(|error: units::UnitError| error.to_string())?;
+    Ok(time.0)
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,12 @@
 //!
 //! Depends on policy, model and the clock's [`Instant`].
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::model::{Reason, Rejection, Unit};
-use crate::policy::breaker::{self, Breaker};
+use crate::policy::breaker::{self, Breaker, State, Transition};
 
 /// Whether a policy acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,8 @@ pub struct Pass {
 pub struct Circuit {
     breaker: Breaker,
     mode: AtomicMode,
+    /// From one [`State`] to another.
+    transitions: [[AtomicU64; State::ALL.len()]; State::ALL.len()],
 }
 
 impl Circuit {
@@ -120,6 +122,7 @@ impl Circuit {
         Self {
             breaker: Breaker::new(config, now),
             mode: AtomicMode::new(mode),
+            transitions: Default::default(),
         }
     }
 
@@ -167,6 +170,28 @@ impl Circuit {
             Outcome::Ignored => breaker::Outcome::Ignored,
         };
         self.breaker.record(permit, now, judged, rng);
+    }
+
+    /// What changed since the last call, in order. To be called about once a second by one thread.
+    pub fn transitions(&self, now: Instant) -> Vec<Transition> {
+        let changes = self.breaker.transitions(now);
+        for change in &changes {
+            if let Some(count) = self.count(change.from, change.to) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        changes
+    }
+
+    /// How often it went from one state to another, and that was told.
+    #[must_use]
+    pub fn transitioned(&self, from: State, to: State) -> u64 {
+        let count = self.count(from, to);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, from: State, to: State) -> Option<&AtomicU64> {
+        self.transitions.get(from as usize)?.get(to as usize)
     }
 
     /// The breaker.

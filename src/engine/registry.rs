@@ -13,6 +13,8 @@ pub struct Directories {
     pub routes: Directory,
     /// Upstreams by name.
     pub upstreams: Directory,
+    /// Tiers by name.
+    pub tiers: Directory,
     /// Endpoints as `upstream/address`.
     pub endpoints: Directory,
 }

@@ -3,7 +3,7 @@
 //!
 //! Depends on the model.
 
-use crate::model::{EndpointId, MethodLabel, Outcome, Phases, Reason, RouteId, UpstreamId};
+use crate::model::{EndpointId, MethodLabel, Outcome, Phases, Reason, RouteId, TierId, UpstreamId};
 
 /// One finished request, from whatever path it ended on. Fixed in size; owns no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub struct Exchange {
     pub reason: Option<Reason>,
     /// What a policy that only observes would have refused it for.
     pub observed: Option<Reason>,
-    /// Its tier; 0 is the most important.
-    pub tier: u8,
+    /// Its tier; none before it has a route.
+    pub tier: Option<TierId>,
     /// Requests sent upstream; 0 when it was answered without.
     pub attempts: u8,
     /// Time by phase; sums to the total.

@@ -5,6 +5,7 @@
 //! it. Depends on its neighbours in this room and the registry of names.
 
 mod out;
+mod protection;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use super::snapshot::Snapshot;
 use super::status::Status;
 use super::tables::{ClientKey, Families, OUTCOMES, ServerKey, row_identity};
 use crate::engine::registry::{Directories, Directory};
-use crate::model::{Phase, Reason};
+use crate::model::Phase;
 
 /// The content type of what [`render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -112,6 +113,7 @@ impl Collector for Exposition {
         self.durations(&mut out)?;
         self.counters(&mut out)?;
         self.gauges(&mut out)?;
+        self.protection(&mut out)?;
         self.configuration(&mut out)?;
         out.process(&self.process)
     }
@@ -218,24 +220,7 @@ impl Exposition {
             "Finished exchanges by how they ended.",
             outcomes.into_iter().zip(families.totals.by_outcome),
         )?;
-        let reasons = Reason::ALL.map(Some).into_iter().chain([None]);
-        let rejected = reasons.zip(families.rejected);
-        // Those without a reason would be a defect: shown only if it happens.
-        let rejected = rejected.filter(|(reason, count)| reason.is_some() || *count > 0);
-        let rejected = rejected.map(|(reason, count)| {
-            let labels = [
-                ("reason", reason.map_or("unknown", Reason::as_str)),
-                ("policy", reason.map_or("unknown", Reason::policy)),
-                ("tier", "standard"),
-                ("mode", "enforce"),
-            ];
-            (labels, count)
-        });
-        out.counters(
-            "tidegate_rejected",
-            "Requests Tidegate answered by itself.",
-            rejected,
-        )?;
+        self.rejected(out)?;
         for (name, help, part) in [
             (
                 "tidegate_request_bytes",

@@ -1,9 +1,12 @@
 //! Live values at one moment, as plain data: what the data plane holds and no exchange tells.
 //!
-//! Filled by the supervisor when a scrape or the admin API asks; nothing here is kept. Depends on nothing.
+//! Filled by the supervisor when a scrape or the admin API asks; nothing here is kept. Depends on the engine's
+//! reports.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::engine::breaker::{Report, State};
 
 /// The whole data plane at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,6 +15,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerView>,
     /// Upstreams, in the order of the plan.
     pub upstreams: Vec<UpstreamView>,
+    /// Routes that have a breaker of their own, in the order of the plan.
+    pub route_circuits: Vec<CircuitView>,
 }
 
 impl Snapshot {
@@ -48,8 +53,62 @@ pub struct UpstreamView {
     pub in_flight: u64,
     /// Open connections to its endpoints, in use or pooled.
     pub connections: u64,
+    /// How much of it may be used at once.
+    pub limit: LimitView,
+    /// Its breaker.
+    pub circuit: CircuitView,
+    /// What is sent to it again.
+    pub retries: RetryView,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
+}
+
+/// A concurrency limit and the queue in front of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LimitView {
+    /// Whether it acts: `enforce`, `observe`, `off`.
+    pub mode: &'static str,
+    /// How it is found: `adaptive`, `fixed`.
+    pub algorithm: &'static str,
+    /// The limit in force.
+    pub limit: u32,
+    /// Requests that hold a slot.
+    pub in_flight: u32,
+    /// Requests that wait for one.
+    pub waiting: u32,
+    /// Endless responses, which hold none.
+    pub streams: u32,
+    /// How throughput answers to more concurrency at the limit: 1 as long as slots are free, 0 when more
+    /// brings nothing. None before it was measured, or when the limit is fixed.
+    pub elasticity: Option<f64>,
+    /// The latency below saturation; likewise.
+    pub base: Option<Duration>,
+    /// Completions a second, lately; likewise.
+    pub throughput: Option<f64>,
+    /// The mean upstream time, lately; likewise.
+    pub latency: Option<Duration>,
+}
+
+/// A breaker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CircuitView {
+    /// Whose: an upstream's name or a route's.
+    pub name: Arc<str>,
+    /// Whether it acts: `enforce`, `observe`, `off`.
+    pub mode: &'static str,
+    /// How it stands.
+    pub report: Option<Report>,
+    /// How often it went from one state to another, where it ever did.
+    pub transitions: Vec<(State, State, u64)>,
+}
+
+/// What was sent again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RetryView {
+    /// By what had failed: how often, and how often it would have been.
+    pub counts: Vec<(&'static str, u64, u64)>,
+    /// The share of the budget that is left.
+    pub budget_remaining: f64,
 }
 
 /// What a balancer thinks of an endpoint.
@@ -62,6 +121,10 @@ pub enum EndpointState {
     Unhealthy,
     /// In use, and on its way to its full share.
     SlowStart,
+    /// Left out because it did worse than its peers.
+    Ejected,
+    /// Left alone because it asked for it.
+    Aside,
 }
 
 impl EndpointState {
@@ -72,13 +135,15 @@ impl EndpointState {
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
             Self::SlowStart => "slow_start",
+            Self::Ejected => "ejected",
+            Self::Aside => "aside",
         }
     }
 
     /// Whether it takes requests.
     #[must_use]
     pub const fn is_in_use(self) -> bool {
-        !matches!(self, Self::Unhealthy)
+        matches!(self, Self::Healthy | Self::SlowStart)
     }
 }
 

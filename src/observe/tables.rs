@@ -11,7 +11,7 @@ use super::series::Series;
 use crate::clock::Instant;
 use crate::measure::histogram::Histogram;
 use crate::measure::recent::{Recent, RecentSummary};
-use crate::model::{EndpointId, MethodLabel, Outcome, Phase, Reason, RouteId, UpstreamId};
+use crate::model::{EndpointId, MethodLabel, Outcome, Phase, Reason, RouteId, TierId, UpstreamId};
 
 /// Bound on the series of one family.
 pub const MAX_SERIES: usize = 4_096;
@@ -81,6 +81,41 @@ impl ClientKey {
             endpoint: identity((packed >> 16) & 0xFF_FFFF).map(EndpointId::new),
             method: method((packed >> 12) & 0xF),
             status: u16::try_from(packed & 0xFFF).unwrap_or(0),
+        }
+    }
+}
+
+/// The labels of a series of `tidegate_rejected_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectedKey {
+    /// Why; none would be a defect.
+    pub reason: Option<Reason>,
+    /// The request's tier; none before it has a route.
+    pub tier: Option<TierId>,
+    /// Whether the policy only observed.
+    pub observed: bool,
+}
+
+impl RejectedKey {
+    fn pack(exchange: &Exchange, observed: bool) -> u64 {
+        let reason = if observed {
+            exchange.observed
+        } else {
+            exchange.reason
+        };
+        let reason = reason.map_or(0, |reason| reason as u64 + 1);
+        let tier = exchange.tier.map_or(0, |tier| tier.index() as u64 + 1);
+        tier << 16 | reason << 1 | u64::from(observed)
+    }
+
+    /// The labels in `packed`.
+    #[must_use]
+    pub fn unpack(packed: u64) -> Self {
+        let reason = identity((packed >> 1) & 0x7FFF);
+        Self {
+            reason: reason.and_then(|index| Reason::ALL.get(index as usize).copied()),
+            tier: identity(packed >> 16).map(TierId::new),
+            observed: packed & 1 == 1,
         }
     }
 }
@@ -173,8 +208,8 @@ pub struct Families {
     pub client: Series<Histogram>,
     /// `tidegate_phase_duration_seconds` by upstream + 1; 0: no upstream.
     pub phases: Series<[Histogram; Phase::ALL.len()]>,
-    /// Refusals by the position of their reason in [`Reason::ALL`], then those without one.
-    pub rejected: [u64; Reason::ALL.len() + 1],
+    /// `tidegate_rejected_total` by [`RejectedKey`].
+    pub rejected: Series<u64>,
     /// Request and response body bytes by route + 1; 0: no route.
     pub bytes: Series<(u64, u64)>,
     /// Sums over everything.
@@ -199,7 +234,7 @@ impl Tables {
                 server: Series::new(MAX_SERIES),
                 client: Series::new(MAX_SERIES),
                 phases: Series::new(MAX_SERIES / Phase::ALL.len()),
-                rejected: [0; Reason::ALL.len() + 1],
+                rejected: Series::new(MAX_SERIES),
                 bytes: Series::new(MAX_SERIES),
                 totals: Totals::default(),
             },
@@ -292,10 +327,10 @@ impl Families {
             *count += 1;
         }
         if exchange.outcome == Outcome::Refused {
-            let reason = exchange.reason.map_or(Reason::ALL.len(), |r| r as usize);
-            if let Some(count) = self.rejected.get_mut(reason) {
-                *count += 1;
-            }
+            *self.rejected.entry(RejectedKey::pack(exchange, false)) += 1;
+        }
+        if exchange.observed.is_some() {
+            *self.rejected.entry(RejectedKey::pack(exchange, true)) += 1;
         }
         let route = exchange.route.map_or(0, |id| id.index() as u64 + 1);
         let (bytes_in, bytes_out) = self.bytes.entry(route);
@@ -358,7 +393,7 @@ pub(crate) mod tests {
             outcome: Outcome::Answered,
             reason: None,
             observed: None,
-            tier: 1,
+            tier: Some(TierId::new(1)),
             attempts: 1,
             phases,
             bytes_in: 10,
@@ -372,6 +407,7 @@ pub(crate) mod tests {
             route: None,
             upstream: None,
             endpoint: None,
+            tier: None,
             status: 404,
             upstream_status: None,
             outcome: Outcome::Refused,
@@ -435,9 +471,34 @@ pub(crate) mod tests {
         tables.fold(&refused(), Instant::ZERO);
         let families = tables.families();
         assert_eq!(families.client.iter().count(), 0);
-        assert_eq!(families.rejected[Reason::NoRoute as usize], 1);
-        assert_eq!(families.rejected.iter().sum::<u64>(), 1);
+        let rejected: Vec<_> = families.rejected.iter().collect();
+        let [(key, 1)] = rejected[..] else {
+            panic!("{rejected:?}")
+        };
+        let expected = RejectedKey {
+            reason: Some(Reason::NoRoute),
+            tier: None,
+            observed: false,
+        };
+        assert_eq!(RejectedKey::unpack(key), expected);
         assert_eq!(families.totals.errors, 0);
+    }
+
+    #[test]
+    fn what_a_policy_would_have_refused_counts_beside_what_was() {
+        let mut tables = Tables::new(Instant::ZERO);
+        let exchange = Exchange {
+            observed: Some(Reason::QueueFull),
+            ..answered()
+        };
+        tables.fold(&exchange, Instant::ZERO);
+        let (key, count) = tables.families().rejected.iter().next().unwrap();
+        let expected = RejectedKey {
+            reason: Some(Reason::QueueFull),
+            tier: Some(TierId::new(1)),
+            observed: true,
+        };
+        assert_eq!((RejectedKey::unpack(key), count), (expected, &1));
     }
 
     #[test]

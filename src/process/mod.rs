@@ -23,6 +23,7 @@ use crate::config::plan::{Bind, Plan};
 use crate::config::{Source, diff, explain, watch};
 use crate::discovery::dns::Discovery;
 use crate::discovery::health::{Checks, Tls};
+use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
 use crate::engine::registry::Directories;
 use crate::engine::route::Routes;
@@ -193,7 +194,10 @@ impl Process {
         let checks = Checks::new(tls, seed());
         let upstreams = Arc::clone(&process.upstreams);
         tokio::spawn(checks.supervise(upstreams, Arc::clone(&process.changed)));
-        tokio::spawn(heartbeat::run(Arc::clone(&process.upstreams)));
+        tokio::spawn(heartbeat::run(
+            Arc::clone(&process.upstreams),
+            Arc::clone(&process.shared),
+        ));
         process.sockets.admin(inherited);
         Ok(process)
     }
@@ -362,9 +366,27 @@ impl Process {
                         let _gone = reply.send(self.reload());
                     }
                     admin::Command::Drain { .. } => return Ok(()),
+                    admin::Command::Breaker { upstream, order, reply } => {
+                        let _gone = reply.send(self.order_breaker(&upstream, order));
+                    }
                 },
             }
         }
+    }
+
+    /// Gives the breaker of `upstream` an order, or ends it.
+    fn order_breaker(&self, upstream: &str, order: Option<Order>) -> Result<(), admin::NoBreaker> {
+        let state = self.upstreams.get(upstream);
+        let state = state.ok_or(admin::NoBreaker::NoUpstream)?;
+        let circuit = state.protection().circuit();
+        match order {
+            Some(_) if circuit.mode() != Mode::Enforce => {
+                return Err(admin::NoBreaker::NotActing(circuit.mode()));
+            }
+            Some(order) => circuit.breaker().force(order, SystemClock.now()),
+            None => circuit.breaker().auto(SystemClock.now()),
+        }
+        Ok(())
     }
 
     /// Loads the configuration again: takes it whole, or keeps the old one.

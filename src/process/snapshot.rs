@@ -5,9 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::{Instant, SystemClock};
 use crate::config::plan::{Balance, HashOn, Protocol};
+use crate::engine::breaker::State;
+use crate::engine::circuit::{Circuit, Mode};
+use crate::engine::protection::{LimitReport, Protection};
+use crate::engine::retry::Failure;
+use crate::engine::upstream::outlier::Standing;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::observe::snapshot::{
-    EndpointState as Health, EndpointView, ListenerView, Snapshot, UpstreamView,
+    CircuitView, EndpointState as Health, EndpointView, LimitView, ListenerView, RetryView,
+    Snapshot, UpstreamView,
 };
 use crate::proxy::live::Connections;
 use crate::proxy::worker::Shared;
@@ -53,7 +59,11 @@ impl Views {
                 parked: connections.parked.load(Ordering::Relaxed),
             })
             .collect();
-        let plan = Arc::clone(&self.shared.live.load().plan);
+        let live = self.shared.live.load();
+        let plan = Arc::clone(&live.plan);
+        let routes = live.circuits();
+        let routes = routes.filter(|(_, circuit)| circuit.mode() != Mode::Off);
+        let route_circuits = routes.map(|(name, one)| circuit(name, one, now)).collect();
         let upstreams = plan
             .upstreams
             .iter()
@@ -63,6 +73,7 @@ impl Views {
         Snapshot {
             listeners,
             upstreams,
+            route_circuits,
         }
     }
 
@@ -72,8 +83,9 @@ impl Views {
         let endpoints: Vec<EndpointView> = pool
             .members()
             .iter()
-            .map(|member| self.endpoint(&member.endpoint, now))
+            .map(|member| self.endpoint(upstream, &member.endpoint, now))
             .collect();
+        let protection = upstream.protection();
         UpstreamView {
             name: Arc::clone(upstream.name()),
             protocol: match config.protocol {
@@ -90,11 +102,19 @@ impl Views {
             },
             in_flight: u64::from(upstream.in_flight()),
             connections: endpoints.iter().map(|endpoint| endpoint.connections).sum(),
+            limit: limit(protection),
+            circuit: circuit(upstream.name(), protection.circuit(), now),
+            retries: retries(upstream, now),
             endpoints,
         }
     }
 
-    fn endpoint(&self, endpoint: &EndpointState, now: Instant) -> EndpointView {
+    fn endpoint(
+        &self,
+        upstream: &UpstreamState,
+        endpoint: &EndpointState,
+        now: Instant,
+    ) -> EndpointView {
         let index = endpoint.id().index();
         let open = |worker: &arc_swap::ArcSwap<Vec<(usize, usize)>>| {
             let counts = worker.load();
@@ -107,15 +127,79 @@ impl Views {
             address: endpoint.address().to_string(),
             zone: endpoint.zone(),
             weight: endpoint.weight(),
-            state: if endpoint.is_healthy() {
-                Health::Healthy
-            } else {
-                Health::Unhealthy
-            },
+            state: health(upstream, endpoint, now),
             message: endpoint.health_message().map(|message| message.to_string()),
             in_flight: u64::from(endpoint.in_flight()),
             latency: endpoint.latency(now),
             connections: self.shared.upstream_connections.iter().map(open).sum(),
         }
+    }
+}
+
+fn health(upstream: &UpstreamState, endpoint: &EndpointState, now: Instant) -> Health {
+    if !endpoint.is_healthy() {
+        return Health::Unhealthy;
+    }
+    if upstream.outlier_mode() != Mode::Enforce {
+        return Health::Healthy;
+    }
+    match endpoint.stats().standing(now) {
+        Standing::InService => Health::Healthy,
+        Standing::Ejected { .. } => Health::Ejected,
+        Standing::Aside { .. } => Health::Aside,
+    }
+}
+
+fn limit(protection: &Protection) -> LimitView {
+    let gate = protection.gate();
+    let view = LimitView {
+        mode: protection.limit_mode().as_str(),
+        algorithm: "fixed",
+        limit: gate.limit(),
+        in_flight: gate.in_flight(),
+        waiting: gate.waiting(),
+        streams: gate.streams(),
+        ..LimitView::default()
+    };
+    match protection.limit_report() {
+        LimitReport::Fixed(_) => view,
+        LimitReport::Adaptive(report) => LimitView {
+            algorithm: "adaptive",
+            elasticity: report.elasticity,
+            base: report.base,
+            throughput: report.throughput,
+            latency: report.latency,
+            ..view
+        },
+    }
+}
+
+fn circuit(name: &Arc<str>, circuit: &Circuit, now: Instant) -> CircuitView {
+    let mut transitions = Vec::new();
+    for from in State::ALL {
+        for to in State::ALL {
+            let count = circuit.transitioned(from, to);
+            if count > 0 {
+                transitions.push((from, to, count));
+            }
+        }
+    }
+    CircuitView {
+        name: Arc::clone(name),
+        mode: circuit.mode().as_str(),
+        report: Some(circuit.breaker().report(now)),
+        transitions,
+    }
+}
+
+fn retries(upstream: &UpstreamState, now: Instant) -> RetryView {
+    let count = |failure: Failure| {
+        let sent = upstream.resent(failure, Mode::Enforce);
+        let observed = upstream.resent(failure, Mode::Observe);
+        (failure.as_str(), sent, observed)
+    };
+    RetryView {
+        counts: Failure::RETRIED.map(count).into(),
+        budget_remaining: upstream.retries().remaining(now),
     }
 }

@@ -11,10 +11,11 @@ use super::router::Router;
 use super::tls;
 pub use super::tls::TlsError;
 use crate::config::plan::{Listener, Plan, Route, Upstream};
+use crate::engine::circuit::Circuit;
 use crate::engine::registry::Directories;
 use crate::engine::route::RouteState;
 use crate::engine::upstream::UpstreamState;
-use crate::model::RouteId;
+use crate::model::{RouteId, TierId};
 
 /// A plan, ready to carry requests.
 #[derive(Debug)]
@@ -46,7 +47,10 @@ pub(crate) struct LiveRoute {
     pub(crate) route: Arc<Route>,
     /// What is learned about it.
     pub(crate) state: Arc<RouteState>,
+    /// Its place in the queue: 0 goes first.
     pub(crate) tier: u8,
+    pub(crate) tier_id: TierId,
+    pub(crate) tier_name: Arc<str>,
     pub(crate) upstream: Arc<UpstreamState>,
     /// The upstream's part of the same plan.
     pub(crate) config: Arc<Upstream>,
@@ -80,6 +84,12 @@ pub struct States {
 }
 
 impl Live {
+    /// The routes' names and breakers.
+    pub fn circuits(&self) -> impl Iterator<Item = (&Arc<str>, &Circuit)> {
+        let routes = self.routes.iter();
+        routes.map(|route| (&route.route.name, route.state.circuit()))
+    }
+
     /// Compiles `plan`, whose `connectors` these are, over the states that its upstreams and routes have.
     #[must_use]
     pub fn new(
@@ -93,7 +103,9 @@ impl Live {
             let connector = connectors.0.get(route.upstream);
             let upstream = states.upstreams.get(route.upstream);
             let config = plan.upstreams.get(route.upstream);
-            let (Some(connector), Some(upstream), Some(config)) = (connector, upstream, config)
+            let tier = plan.tiers.get(usize::from(route.tier));
+            let (Some(connector), Some(upstream), Some(config), Some(tier)) =
+                (connector, upstream, config, tier)
             else {
                 continue;
             };
@@ -102,6 +114,8 @@ impl Live {
                 route: Arc::clone(route),
                 state: Arc::clone(state),
                 tier: route.tier,
+                tier_id: TierId::new(directories.tiers.intern(tier)),
+                tier_name: Arc::clone(tier),
                 upstream: Arc::clone(upstream),
                 config: Arc::clone(config),
                 connector: Arc::clone(connector),

@@ -57,7 +57,7 @@ impl Track {
                 outcome: Outcome::ClientGone,
                 reason: None,
                 observed: None,
-                tier: 0,
+                tier: None,
                 attempts: 0,
                 phases,
                 bytes_in: 0,
@@ -106,7 +106,7 @@ impl Track {
     pub(crate) fn set_route(&mut self, index: usize, route: &LiveRoute) {
         self.route = Some(index);
         self.exchange.route = Some(route.id);
-        self.exchange.tier = route.tier;
+        self.exchange.tier = Some(route.tier_id);
         self.exchange.upstream = Some(route.upstream.id());
     }
 
@@ -174,9 +174,7 @@ impl Drop for Track {
                 .client
                 .as_deref()
                 .unwrap_or_else(|| self.conn.peer.as_str()),
-            tier: route
-                .and_then(|route| self.live.plan.tiers.get(usize::from(route.tier)))
-                .map_or("", |tier| tier),
+            tier: route.map_or("", |route| &route.tier_name),
             method: self.method.as_str(),
             route: route.map_or("", |route| &route.route.name),
             path,

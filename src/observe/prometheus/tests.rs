@@ -1,7 +1,10 @@
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{Instant, SystemClock};
+use crate::engine::breaker::{Breaker, Config, State};
 use crate::observe::collector::tests::metrics_of;
-use crate::observe::snapshot::{EndpointState, EndpointView, ListenerView, UpstreamView};
+use crate::observe::snapshot::{
+    CircuitView, EndpointState, EndpointView, LimitView, ListenerView, RetryView, UpstreamView,
+};
 use crate::observe::tables::tests::{answered, refused};
 
 fn directories() -> Arc<Directories> {
@@ -20,6 +23,11 @@ fn directories() -> Arc<Directories> {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        route_circuits: vec![CircuitView {
+            name: "first".into(),
+            mode: "observe",
+            ..CircuitView::default()
+        }],
         listeners: vec![ListenerView {
             name: "public".into(),
             address: "127.0.0.1:8080".into(),
@@ -29,6 +37,22 @@ fn snapshot() -> Snapshot {
         upstreams: vec![UpstreamView {
             name: "orders".into(),
             in_flight: 7,
+            limit: LimitView {
+                mode: "enforce",
+                limit: 12,
+                waiting: 3,
+                ..LimitView::default()
+            },
+            circuit: CircuitView {
+                name: "orders".into(),
+                mode: "enforce",
+                report: Some(Breaker::new(Config::default(), Instant::ZERO).report(Instant::ZERO)),
+                transitions: vec![(State::Closed, State::Open, 2)],
+            },
+            retries: RetryView {
+                counts: vec![("reset", 5, 0)],
+                budget_remaining: 0.25,
+            },
             endpoints: vec![EndpointView {
                 address: "10.0.0.1:8080".into(),
                 state: EndpointState::Unhealthy,
@@ -56,7 +80,16 @@ fn a_scrape_holds_every_family_with_its_labels() {
         "http_server_request_duration_seconds_bucket{le=\"0.025\",http_route=\"\",http_request_method=\"GET\",http_response_status_code=\"404\"} 1",
         "http_client_request_duration_seconds_count{upstream=\"orders\",endpoint=\"10.0.0.1:8080\",http_request_method=\"GET\",http_response_status_code=\"200\"} 2",
         "tidegate_phase_duration_seconds_sum{upstream=\"orders\",phase=\"connect\"} 0.008",
-        "tidegate_rejected_total{reason=\"no_route\",policy=\"router\",tier=\"standard\",mode=\"enforce\"} 1",
+        "tidegate_rejected_total{reason=\"no_route\",policy=\"router\",tier=\"\",mode=\"enforce\"} 1",
+        "tidegate_concurrency_limit{upstream=\"orders\"} 12",
+        "tidegate_queue_depth{upstream=\"orders\"} 3",
+        "tidegate_queue_wait_seconds_sum{upstream=\"orders\"} 0.006",
+        "tidegate_breaker_state{upstream=\"orders\",state=\"closed\"} 1",
+        "tidegate_breaker_state{upstream=\"orders\",state=\"open\"} 0",
+        "tidegate_breaker_transitions_total{upstream=\"orders\",from=\"closed\",to=\"open\"} 2",
+        "tidegate_route_breaker_state{route=\"first\",state=\"open\"} 0",
+        "tidegate_retries_total{upstream=\"orders\",reason=\"reset\",mode=\"enforce\"} 5",
+        "tidegate_retry_budget_remaining_ratio{upstream=\"orders\"} 0.25",
         "tidegate_exchanges_total{outcome=\"answered\"} 2",
         "tidegate_request_bytes_total{http_route=\"\"} 10",
         "tidegate_exchanges_dropped_total 0",

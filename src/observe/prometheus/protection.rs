@@ -1,0 +1,138 @@
+//! What the policies decided, and how they stand.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use super::out::Out;
+use super::{Exposition, OTHER, name_of};
+use crate::engine::breaker::State;
+use crate::model::{Phase, Reason, TierId};
+use crate::observe::snapshot::CircuitView;
+use crate::observe::tables::{RejectedKey, row_identity};
+
+impl Exposition {
+    pub(super) fn rejected(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let rejected = &self.families.rejected;
+        let labels = |reason: &'static str, policy: &'static str, tier: Arc<str>, mode| {
+            let mode: &'static str = mode;
+            [
+                ("reason", reason.into()),
+                ("policy", policy.into()),
+                ("tier", tier),
+                ("mode", mode.into()),
+            ]
+        };
+        let rows = rejected.iter().map(|(key, count)| {
+            let key = RejectedKey::unpack(key);
+            let tier = name_of(&self.directories.tiers, key.tier.map(TierId::index));
+            let reason = key.reason.map_or("unknown", Reason::as_str);
+            let policy = key.reason.map_or("unknown", Reason::policy);
+            let mode = if key.observed { "observe" } else { "enforce" };
+            (labels(reason, policy, tier, mode), *count)
+        });
+        let other = rejected.other();
+        let other = other.map(|(count, _)| (labels(OTHER, OTHER, OTHER.into(), OTHER), *count));
+        out.counters(
+            "tidegate_rejected",
+            "Requests Tidegate answered by itself; mode observe: those it would have.",
+            rows.chain(other),
+        )
+    }
+
+    pub(super) fn protection(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        self.limits(out)?;
+        self.circuits(out)?;
+        self.retries(out)
+    }
+
+    fn limits(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let upstreams = || self.snapshot.upstreams.iter();
+        let acting = upstreams().filter(|one| one.limit.mode != "off");
+        out.gauges(
+            "tidegate_concurrency_limit",
+            "Requests an upstream may work on at once.",
+            acting.map(|one| ([("upstream", &*one.name)], u64::from(one.limit.limit))),
+        )?;
+        out.gauges(
+            "tidegate_queue_depth",
+            "Requests that wait for a slot at an upstream.",
+            upstreams().map(|one| ([("upstream", &*one.name)], u64::from(one.limit.waiting))),
+        )?;
+        out.gauges(
+            "tidegate_streams",
+            "Endless responses of an upstream, which hold no slot.",
+            upstreams().map(|one| ([("upstream", &*one.name)], u64::from(one.limit.streams))),
+        )?;
+        let phases = &self.families.phases;
+        let rows = phases.iter().filter_map(|(key, row)| {
+            let upstream = self.upstream_name(Some(row_identity(key)?));
+            Some(([("upstream", upstream)], row.get(Phase::Queue as usize)?))
+        });
+        let other = phases.other().and_then(|(row, _)| {
+            let queue = row.get(Phase::Queue as usize)?;
+            Some(([("upstream", OTHER.into())], queue))
+        });
+        out.histograms(
+            "tidegate_queue_wait",
+            "Time requests waited for a slot at their upstream.",
+            rows.chain(other),
+        )
+    }
+
+    fn circuits(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let upstreams = self.snapshot.upstreams.iter();
+        let upstreams: Vec<&CircuitView> = upstreams.map(|one| &one.circuit).collect();
+        let routes: Vec<&CircuitView> = self.snapshot.route_circuits.iter().collect();
+        for (label, prefix, circuits) in [
+            ("upstream", "tidegate_breaker", upstreams),
+            ("route", "tidegate_route_breaker", routes),
+        ] {
+            let states = circuits.iter().filter(|one| one.mode != "off");
+            let states = states.flat_map(|one| {
+                let now = one.report.as_ref().map(|report| report.state);
+                State::ALL.into_iter().map(move |state| {
+                    let labels = [(label, &*one.name), ("state", state.as_str())];
+                    (labels, u64::from(now == Some(state)))
+                })
+            });
+            let help = "1 for the state the breaker is in.";
+            out.gauges(&format!("{prefix}_state"), help, states)?;
+            let transitions = circuits.iter().flat_map(|one| {
+                one.transitions.iter().map(move |(from, to, count)| {
+                    let (from, to) = (from.as_str(), to.as_str());
+                    ([(label, &*one.name), ("from", from), ("to", to)], *count)
+                })
+            });
+            let help = "Changes of the breaker's state.";
+            out.counters(&format!("{prefix}_transitions"), help, transitions)?;
+        }
+        Ok(())
+    }
+
+    fn retries(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let upstreams = || self.snapshot.upstreams.iter();
+        let mut rows = Vec::new();
+        for one in upstreams() {
+            let labels =
+                |reason, mode| [("upstream", &*one.name), ("reason", reason), ("mode", mode)];
+            for &(reason, sent, observed) in &one.retries.counts {
+                rows.push((labels(reason, "enforce"), sent));
+                if observed > 0 {
+                    rows.push((labels(reason, "observe"), observed));
+                }
+            }
+        }
+        out.counters(
+            "tidegate_retries",
+            "Requests sent again, by what had failed; mode observe: those that would have been.",
+            rows,
+        )?;
+        let rows = upstreams();
+        let rows = rows.map(|one| ([("upstream", &*one.name)], one.retries.budget_remaining));
+        out.gauges(
+            "tidegate_retry_budget_remaining_ratio",
+            "The share of the budget for sending again that is left.",
+            rows,
+        )
+    }
+}
