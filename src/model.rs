@@ -222,28 +222,28 @@ impl Phase {
     }
 }
 
-/// Time spent in each [`Phase`].
+/// Time spent in each [`Phase`], to the nanosecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases([Duration; Phase::ALL.len()]);
+pub struct Phases([u64; Phase::ALL.len()]);
 
 impl Phases {
     /// Adds `time` to `phase`.
     pub fn add(&mut self, phase: Phase, time: Duration) {
         if let Some(slot) = self.0.get_mut(phase as usize) {
-            *slot += time;
+            *slot = slot.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         }
     }
 
     /// Time spent in `phase`.
     #[must_use]
     pub fn get(&self, phase: Phase) -> Duration {
-        self.0.get(phase as usize).copied().unwrap_or_default()
+        Duration::from_nanos(self.0.get(phase as usize).copied().unwrap_or_default())
     }
 
     /// The sum of all phases: the exchange's total.
     #[must_use]
     pub fn total(&self) -> Duration {
-        self.0.iter().sum()
+        Duration::from_nanos(self.0.iter().copied().fold(0, u64::saturating_add))
     }
 }
 

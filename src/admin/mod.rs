@@ -5,10 +5,12 @@
 //! to the supervisor as a [`Command`].
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -17,6 +19,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -27,6 +30,7 @@ use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
 use crate::engine::registry::Directories;
 use crate::observe::collector::Metrics;
+use crate::observe::inflight::InFlight;
 use crate::observe::prometheus;
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::Status;
@@ -80,6 +84,9 @@ pub enum NoBreaker {
     NotActing(Mode),
 }
 
+/// An answer that takes a moment.
+pub type Asked<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// What the API shows and whom it asks.
 #[derive(Clone)]
 pub struct AdminState {
@@ -93,6 +100,8 @@ pub struct AdminState {
     pub status: Arc<Status>,
     /// Reads the data plane's live values now.
     pub snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
+    /// Asks the data plane for its oldest requests under way, at most so many.
+    pub inflight: Arc<dyn Fn(usize) -> Asked<InFlight> + Send + Sync>,
     /// The plan as JSON, secrets left out.
     pub explain: fn(&Plan) -> serde_json::Value,
     /// The bearer token everything but the probes asks for.
@@ -124,6 +133,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
+        .route("/api/v1/inflight", get(inflight))
+        .route("/api/v1/why/{request_id}", get(why))
         .route("/api/v1/config", get(config))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/api/v1/reload", post(change::reload))
@@ -217,6 +228,33 @@ async fn limits(State(state): State<AdminState>) -> Json<api::Limits> {
 
 async fn breakers(State(state): State<AdminState>) -> Json<api::Breakers> {
     Json(view::breakers(&state))
+}
+
+/// How many requests `inflight` shows unless told, and at most.
+const IN_FLIGHT: (usize, usize) = (50, 1_000);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    limit: Option<usize>,
+}
+
+async fn inflight(
+    State(state): State<AdminState>,
+    limit: Result<Query<Limit>, QueryRejection>,
+) -> Result<Json<api::InFlight>, Problem> {
+    let (usual, most) = IN_FLIGHT;
+    let Query(Limit { limit }) =
+        limit.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    let in_flight = (state.inflight)(limit.unwrap_or(usual).min(most)).await;
+    Ok(Json(view::inflight(&state, &in_flight)))
+}
+
+async fn why(
+    State(state): State<AdminState>,
+    Path(request_id): Path<String>,
+) -> Result<Json<api::Why>, Problem> {
+    view::why(&state, &request_id).map(Json)
 }
 
 async fn config(State(state): State<AdminState>) -> Json<serde_json::Value> {

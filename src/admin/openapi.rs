@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 11] = [
+pub(super) const GET_PATHS: [(&str, &str); 13] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -28,6 +28,14 @@ pub(super) const GET_PATHS: [(&str, &str); 11] = [
         "Concurrency limits and the queues in front of them.",
     ),
     ("/api/v1/breakers", "Breakers of upstreams and routes."),
+    (
+        "/api/v1/inflight",
+        "The oldest requests under way; `limit` says how many.",
+    ),
+    (
+        "/api/v1/why/{request_id}",
+        "The decisions taken about a request; 404 when it is not known.",
+    ),
     ("/api/v1/config", "The configuration in use, resolved."),
     ("/api/v1/openapi.json", "This description."),
 ];
@@ -62,7 +70,15 @@ pub(super) fn document() -> Value {
             _ => "application/json",
         };
         let answer = json!({ "description": what, "content": { kind: {} } });
-        let mut operation = json!({ "summary": what, "responses": { "200": answer } });
+        let mut operation = json!({
+            "summary": what,
+            "responses": { "200": answer, "default": { "$ref": "#/components/responses/Problem" } },
+        });
+        if path.contains('{')
+            && let Some(operation) = operation.as_object_mut()
+        {
+            operation.insert("parameters".into(), json!([in_path("request_id")]));
+        }
         if matches!(path, "/livez" | "/readyz")
             && let Some(operation) = operation.as_object_mut()
         {
@@ -86,10 +102,7 @@ pub(super) fn document() -> Value {
             json!({ status: answer, "default": { "$ref": "#/components/responses/Problem" } });
         let mut operation = json!({ "summary": what, "requestBody": body, "responses": responses });
         if is_breaker && let Some(operation) = operation.as_object_mut() {
-            let name = json!({ "type": "string" });
-            let parameter =
-                json!({ "name": "upstream", "in": "path", "required": true, "schema": name });
-            operation.insert("parameters".into(), json!([parameter]));
+            operation.insert("parameters".into(), json!([in_path("upstream")]));
         }
         paths.insert(path.into(), json!({ "post": operation }));
     }
@@ -128,4 +141,8 @@ pub(super) fn document() -> Value {
             },
         },
     })
+}
+
+fn in_path(name: &str) -> Value {
+    json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
 }

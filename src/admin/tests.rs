@@ -9,7 +9,9 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::config::plan;
+use crate::model::{EndpointId, Phase, RouteId, UpstreamId};
 use crate::observe::collector::tests::metrics_of;
+use crate::observe::inflight;
 use crate::observe::snapshot::{EndpointView, ListenerView, UpstreamView};
 use crate::observe::tables::tests::{answered, refused};
 
@@ -73,6 +75,25 @@ fn snapshot() -> Snapshot {
     }
 }
 
+fn in_flight(limit: usize) -> InFlight {
+    let view = inflight::View {
+        request_id: "slow".into(),
+        method: "GET".into(),
+        path: Some("/orders".into()),
+        age: Duration::from_millis(2_500),
+        phase: Phase::Wait,
+        route: Some(RouteId::new(1)),
+        upstream: Some(UpstreamId::new(2)),
+        endpoint: Some(EndpointId::new(0)),
+        attempts: 1,
+    };
+    InFlight {
+        oldest: vec![view; limit.min(2)],
+        total: 7,
+        silent_workers: 0,
+    }
+}
+
 /// A state whose supervisor takes every command: reloads for the reason "bad" fail.
 fn state() -> AdminState {
     let directories = Directories::default();
@@ -82,6 +103,7 @@ fn state() -> AdminState {
     for name in ["a", "b", "orders"] {
         directories.upstreams.intern(name);
     }
+    directories.endpoints.intern("orders/10.0.0.1:8080");
     let (commands, mut taken) = mpsc::channel(4);
     let status = Arc::new(Status::default());
     let drained = Arc::clone(&status);
@@ -112,6 +134,7 @@ fn state() -> AdminState {
         metrics: metrics_of(&[answered(), refused()]),
         status,
         snapshot: Arc::new(snapshot),
+        inflight: Arc::new(|limit| Box::pin(std::future::ready(in_flight(limit)))),
         explain: |plan| serde_json::json!({ "hash": plan.hash }),
         token: None,
         host: Some("gate.internal".into()),
@@ -186,7 +209,8 @@ async fn every_path_of_the_description_answers_as_described() {
     for (path, operations) in paths {
         for (method, operation) in operations.as_object().unwrap() {
             let answer = if method == "get" {
-                get_path(&state, path).await
+                let id = "0195f6a1-7c3e-7b11-a4d3-0242ac120002";
+                get_path(&state, &path.replace("{request_id}", id)).await
             } else {
                 let change = if path.contains("breakers") {
                     r#"{"state":"auto","reason":"test"}"#
@@ -309,6 +333,50 @@ async fn a_form_of_another_page_changes_nothing() {
         let request = request.body(Body::from("{\"reason\": \"x\"}")).unwrap();
         assert!(send(&state, request).await.is_problem(415));
     }
+}
+
+#[tokio::test]
+async fn requests_under_way_are_shown_with_their_names_and_as_many_as_asked_for() {
+    let state = state();
+    let all = get_path(&state, "/api/v1/inflight").await.json();
+    assert_eq!(
+        (&all["total"], all["requests"].as_array().map(Vec::len)),
+        (&7.into(), Some(2))
+    );
+    let first = &all["requests"][0];
+    assert_eq!(first["endpoint"], "10.0.0.1:8080");
+    assert_eq!(
+        (&first["phase"], &first["age_ms"]),
+        (&"wait".into(), &2_500.0.into())
+    );
+    let one = get_path(&state, "/api/v1/inflight?limit=1").await.json();
+    assert_eq!(one["requests"].as_array().map(Vec::len), Some(1));
+    for wrong in ["limit=many", "limti=1"] {
+        let answer = get_path(&state, &format!("/api/v1/inflight?{wrong}")).await;
+        assert!(answer.is_problem(400), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_explained_by_its_id() {
+    let state = state();
+    let id = "0195f6a1-7c3e-7b11-a4d3-0242ac120002";
+    let why = get_path(&state, &format!("/api/v1/why/{id}")).await.json();
+    assert_eq!(
+        (&why["status"], &why["reason"]),
+        (&404.into(), &"no_route".into())
+    );
+    assert_eq!(
+        why["phases"].as_array().map(Vec::len),
+        Some(Phase::ALL.len())
+    );
+    let answer = get_path(&state, "/api/v1/why/another").await;
+    assert!(answer.is_problem(404));
+    assert!(
+        answer.text.contains("Known are, since 2026-"),
+        "{}",
+        answer.text
+    );
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! What is observed, in the API's words.
 
 mod protection;
+mod requests;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 pub(super) use self::protection::{breakers, limits};
+pub(super) use self::requests::{inflight, why};
 use super::{AdminState, api};
 use crate::clock::SystemClock;
 use crate::config::plan::{HostMatch, Match, PathMatch};

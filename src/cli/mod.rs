@@ -5,11 +5,13 @@ mod breaker;
 mod check;
 mod client;
 mod demo;
+mod inflight;
 mod query;
 mod run;
 mod status;
 mod table;
 mod upstreams;
+mod why;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -51,6 +53,14 @@ enum Command {
     /// and the moving average of an endpoint's.
     #[command(after_help = "Example:\n  tidegate upstreams -o json | jq '.upstreams[].in_flight'")]
     Upstreams(QueryArgs),
+    /// Show the requests under way, the oldest first.
+    #[command(after_help = "Example:\n  tidegate inflight --limit 10")]
+    Inflight(inflight::InFlightArgs),
+    /// Explain why a request was answered as it was: each decision, what was seen and what it was held to.
+    ///
+    /// Known are the requests of the last minutes that were refused or failed, and one in a hundred others.
+    #[command(after_help = "Example:\n  tidegate why 01932c6e-7c3e-7b11-a4d3-0242ac120002")]
+    Why(why::WhyArgs),
     /// Show the breakers, or hold one open or closed for a time.
     #[command(
         after_help = "Example:\n  tidegate breaker orders open --ttl 30m --reason \"database migration\""
@@ -128,6 +138,8 @@ pub fn run() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Status(query) => status::status(query),
         Command::Upstreams(query) => upstreams::upstreams(query),
+        Command::Inflight(args) => inflight::inflight(args),
+        Command::Why(args) => why::why(args),
         Command::Breaker(args) => breaker::breaker(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

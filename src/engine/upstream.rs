@@ -139,6 +139,19 @@ pub struct Change {
     pub any: bool,
 }
 
+/// What becomes of a failed request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resend {
+    /// It is sent again after this time.
+    After(Duration),
+    /// It would be, if the policy acted.
+    Would(Duration),
+    /// It is not, for this reason.
+    Never(retry::Refusal),
+    /// It is not: nothing is sent again.
+    Off,
+}
+
 impl UpstreamState {
     fn new(
         id: UpstreamId,
@@ -201,25 +214,32 @@ impl UpstreamState {
         &self.retries
     }
 
-    /// How long to wait before `request`, which failed like this, is sent again; none when it must not be.
+    /// Whether `request`, which failed like this, is sent again.
     pub fn retry(
         &self,
         request: &retry::Request,
         failure: Failure,
         now: Instant,
         rng: &mut fastrand::Rng,
-    ) -> Option<Duration> {
+    ) -> Resend {
         let mode = self.resends.get();
         if mode == Mode::Off {
-            return None;
+            return Resend::Off;
         }
-        let wait = self.retries.decide(request, failure, now, rng).ok()?;
-        let observed = usize::from(mode == Mode::Observe);
-        let counts = self.resent.get(observed);
+        let wait = match self.retries.decide(request, failure, now, rng) {
+            Ok(wait) => wait,
+            Err(refusal) => return Resend::Never(refusal),
+        };
+        let observed = mode == Mode::Observe;
+        let counts = self.resent.get(usize::from(observed));
         if let Some(count) = counts.and_then(|counts| counts.get(failure as usize)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        (mode == Mode::Enforce).then_some(wait)
+        if observed {
+            Resend::Would(wait)
+        } else {
+            Resend::After(wait)
+        }
     }
 
     /// How often something was sent again after failing like this, or would have been in this mode.

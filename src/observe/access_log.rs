@@ -317,6 +317,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::model::{Phases, Reason};
     use crate::observe::tables::tests::{answered, refused};
+    use crate::observe::why::Trail;
 
     pub(crate) fn line(path: &str) -> Line<'_> {
         Line {
@@ -329,6 +330,7 @@ pub(crate) mod tests {
             path,
             upstream: "orders",
             endpoint: "10.0.0.1:8080",
+            trail: const { &Trail::new() },
         }
     }
 

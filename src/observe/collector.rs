@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::log_writer::LogWriter;
 use super::recorder::{Batch, Drops, Pool, Recorder, Sampling, Shared};
 use super::tables::{Families, Summary, Tables, Totals};
+use super::why::{Memory, Why};
 use crate::clock::SystemClock;
 use crate::config::plan::AccessLog;
 use crate::model::{RouteId, UpstreamId};
@@ -25,6 +26,7 @@ const MAX_BATCHES: usize = 64;
 #[derive(Debug)]
 pub struct Metrics {
     tables: Mutex<Tables>,
+    memory: Mutex<Memory>,
     shared: Arc<Shared>,
 }
 
@@ -57,6 +59,22 @@ impl Metrics {
         self.tables().upstream(upstream, SystemClock.now())
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the request with this id.
+    #[must_use]
+    pub fn why(&self, request_id: &str) -> Option<Why> {
+        self.memory().find(request_id)
+    }
+
+    /// Since when requests are known, in microseconds since the Unix epoch.
+    #[must_use]
+    pub fn known_since(&self) -> Option<u64> {
+        self.memory().since()
+    }
+
     /// What was dropped.
     #[must_use]
     pub fn drops(&self) -> &Drops {
@@ -87,6 +105,7 @@ impl Collector {
         });
         let metrics = Arc::new(Metrics {
             tables: Mutex::new(Tables::new(SystemClock.now())),
+            memory: Mutex::default(),
             shared: Arc::clone(&shared),
         });
         let (ended, done) = channel();
@@ -154,6 +173,9 @@ fn observe(batches: &Receiver<Batch>, metrics: &Metrics, log: &LogWriter) {
             tables.fold(exchange, now);
         }
         drop(tables);
+        if !batch.records.is_empty() {
+            metrics.memory().keep(batch.records);
+        }
         metrics.shared.pool.give_exchanges(batch.exchanges);
         log.write(batch.lines, batch.line_count);
     }

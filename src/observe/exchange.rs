@@ -3,6 +3,7 @@
 //!
 //! Depends on the model.
 
+use super::why::Trail;
 use crate::model::{EndpointId, MethodLabel, Outcome, Phases, Reason, RouteId, TierId, UpstreamId};
 
 /// One finished request, from whatever path it ended on. Fixed in size; owns no memory.
@@ -40,8 +41,8 @@ pub struct Exchange {
     pub bytes_out: u64,
 }
 
-/// The parts of an access-log line that an [`Exchange`] does not carry, borrowed from the request while
-/// the line is written.
+/// What an [`Exchange`] does not carry, borrowed from the request while it is recorded: the rest of its
+/// access-log line, and the decisions taken about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
     /// The request id.
@@ -62,4 +63,6 @@ pub struct Line<'a> {
     pub upstream: &'a str,
     /// The endpoint's address; empty when there is none.
     pub endpoint: &'a str,
+    /// The decisions taken about it.
+    pub trail: &'a Trail,
 }

@@ -10,6 +10,7 @@
 pub mod access_log;
 pub mod collector;
 pub mod exchange;
+pub mod inflight;
 pub mod log_writer;
 pub mod process;
 pub mod prometheus;
@@ -18,3 +19,4 @@ pub mod series;
 pub mod snapshot;
 pub mod status;
 pub mod tables;
+pub mod why;

@@ -48,7 +48,11 @@ pub fn render(
 ) -> Result<String, Error> {
     let exposition = Exposition {
         families: metrics.families(),
-        dropped: [metrics.drops().exchanges(), metrics.drops().lines()],
+        dropped: [
+            metrics.drops().exchanges(),
+            metrics.drops().lines(),
+            metrics.drops().decisions(),
+        ],
         directories: Arc::clone(directories),
         snapshot,
         reload_ok: status.last_reload().is_none_or(|last| last.error.is_none()),
@@ -98,7 +102,7 @@ pub fn classic(openmetrics: &str) -> String {
 #[derive(Debug)]
 struct Exposition {
     families: Families,
-    dropped: [u64; 2],
+    dropped: [u64; 3],
     directories: Arc<Directories>,
     snapshot: Snapshot,
     reload_ok: bool,
@@ -253,11 +257,13 @@ impl Exposition {
         fn folded<V: Default>(series: &Series<V>) -> u64 {
             series.other().map_or(0, |(_, folded)| folded)
         }
-        let [exchanges, lines] = self.dropped;
+        let [exchanges, lines, decisions] = self.dropped;
         let help = "Exchanges missing from these metrics because the observer lagged.";
         out.counter("tidegate_exchanges_dropped", help, None, Some(exchanges))?;
         let help = "Access-log lines that were not written.";
         out.counter("tidegate_access_log_lines_dropped", help, None, Some(lines))?;
+        let help = "Requests that `why` cannot explain because the observer lagged.";
+        out.counter("tidegate_decisions_dropped", help, None, Some(decisions))?;
         let families = &self.families;
         out.counters(
             "tidegate_series_folded",

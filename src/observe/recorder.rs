@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use super::access_log::{Encoder, is_remarkable};
 use super::exchange::{Exchange, Line};
+use super::why::Record;
 
 /// A batch is handed over at this many exchanges,
 const FLUSH_EXCHANGES: usize = 1_024;
@@ -21,12 +22,15 @@ const FLUSH_LINES: usize = 64 << 10;
 const MAX_EXCHANGES: usize = 65_536;
 /// and this many bytes of lines.
 const MAX_LINES: usize = 8 << 20;
+/// and so many requests with the decisions about them.
+const MAX_RECORDS: usize = 8_192;
 
 /// What was dropped because someone behind could not keep up, since the start.
 #[derive(Debug, Default)]
 pub struct Drops {
     exchanges: AtomicU64,
     lines: AtomicU64,
+    decisions: AtomicU64,
 }
 
 impl Drops {
@@ -40,6 +44,12 @@ impl Drops {
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
+    }
+
+    /// Requests whose decisions should have been kept and were not.
+    #[must_use]
+    pub fn decisions(&self) -> u64 {
+        self.decisions.load(Ordering::Relaxed)
     }
 
     pub(super) fn add_exchanges(&self, count: usize) {
@@ -92,6 +102,7 @@ pub(super) struct Batch {
     pub(super) exchanges: Vec<Exchange>,
     pub(super) lines: Vec<u8>,
     pub(super) line_count: u64,
+    pub(super) records: Vec<Record>,
 }
 
 /// Emptied buffers on their way back to the workers.
@@ -119,6 +130,7 @@ impl Pool {
             exchanges: exchanges.unwrap_or_else(|| Vec::with_capacity(FLUSH_EXCHANGES)),
             lines: lines.unwrap_or_else(|| Vec::with_capacity(FLUSH_LINES + FLUSH_LINES / 8)),
             line_count: 0,
+            records: Vec::new(),
         }
     }
 
@@ -186,6 +198,14 @@ impl Recorder {
                 batch.line_count += 1;
             } else {
                 self.shared.drops.add_lines(1);
+            }
+        }
+        let (id, trail) = (line.request_id, line.trail);
+        if let Some(record) = Record::of(&exchange, id, trail, &mut self.rng) {
+            if batch.records.len() < MAX_RECORDS {
+                batch.records.push(record);
+            } else {
+                self.shared.drops.decisions.fetch_add(1, Ordering::Relaxed);
             }
         }
         if batch.exchanges.len() < MAX_EXCHANGES {

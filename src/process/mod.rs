@@ -5,6 +5,7 @@
 
 mod handover;
 mod heartbeat;
+mod inflight;
 mod snapshot;
 
 use std::collections::HashMap;
@@ -292,12 +293,14 @@ impl Process {
             }
         };
         let views = Arc::clone(&self.views);
+        let inboxes: Vec<_> = self.workers.iter().map(Handle::inbox).collect();
         let router = admin::router(admin::AdminState {
             plan: Arc::clone(&self.plan),
             directories: Arc::clone(&self.directories),
             metrics: Arc::clone(self.collector.metrics()),
             status: Arc::clone(&self.status),
             snapshot: Arc::new(move || views.snapshot()),
+            inflight: Arc::new(move |limit| Box::pin(inflight::collect(inboxes.clone(), limit))),
             explain: explain::to_json,
             token: plan.admin.token.clone(),
             host: None,

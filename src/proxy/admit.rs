@@ -16,7 +16,8 @@ use crate::clock::{Instant, SystemClock};
 use crate::engine::admission::Request;
 use crate::engine::circuit::Pass;
 use crate::engine::protection::{Admission, Decision, Waiting};
-use crate::model::{Phase, Rejection};
+use crate::model::{Phase, Reason, Rejection, Unit};
+use crate::observe::why::{Policy, Verdict};
 
 /// A waiter that is not let go when it should be looks again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -46,7 +47,10 @@ pub(crate) async fn admit(
         let rng = &mut track.conn.worker.rng();
         route.state.circuit().admit(now, rng)
     };
-    let pass = passed.map_err(Refusal::shed)?;
+    let pass = match passed {
+        Ok(pass) => pass,
+        Err(rejection) => return Err(refuse(track, Policy::RouteBreaker, rejection)),
+    };
     let request = Request {
         client,
         tier: route.tier,
@@ -59,21 +63,48 @@ pub(crate) async fn admit(
         route.upstream.protection().admit(now, &request, rng)
     };
     let decided = match decision {
-        Decision::Admitted(admission) => Ok(admission),
+        Decision::Admitted(admission) => {
+            let gate = route.upstream.protection().gate();
+            let (in_flight, limit) = (gate.in_flight().into(), gate.limit().into());
+            let seen = (in_flight, limit, Some(Unit::Requests));
+            track.decided(Policy::Concurrency, Verdict::Passed, seen);
+            Ok(admission)
+        }
         Decision::Queued(waiting) => {
             track.phase(Phase::Decide, now);
+            track.enters(Phase::Queue);
             let waited = Box::pin(wait(waiting, timer)).await;
             let now = track.now();
             track.phase(Phase::Queue, now);
+            track.enters(Phase::Decide);
+            if waited.is_ok() {
+                let most = route.config.protection.queue.max_wait().as_secs_f64();
+                let time = track.exchange.phases.get(Phase::Queue).as_secs_f64();
+                let seen = (time, most, Some(Unit::Seconds));
+                track.decided(Policy::Queue, Verdict::Waited, seen);
+            }
             waited
         }
         Decision::Refused(rejection) => Err(rejection),
     };
-    let upstream = decided.map_err(Refusal::shed)?;
-    Ok(Leave {
-        route: pass,
-        upstream,
-    })
+    match decided {
+        Ok(upstream) => Ok(Leave {
+            route: pass,
+            upstream,
+        }),
+        Err(rejection) => {
+            let policy = match rejection.reason {
+                Reason::BreakerOpen => Policy::Breaker,
+                _ => Policy::Queue,
+            };
+            Err(refuse(track, policy, rejection))
+        }
+    }
+}
+
+fn refuse(track: &mut Track, policy: Policy, rejection: Rejection) -> Refusal {
+    track.refused(policy, Verdict::Refused(rejection.reason), &rejection);
+    Refusal::shed(rejection)
 }
 
 async fn wait(mut waiting: Waiting, timer: &mut Option<Timer>) -> Result<Admission, Rejection> {

@@ -25,8 +25,9 @@ use super::track::Track;
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::protection::Outcome;
-use crate::engine::upstream::{Completion, Lease, retry};
-use crate::model::{EndpointId, Phase, Reason};
+use crate::engine::upstream::{Completion, Lease, Resend, retry};
+use crate::model::{EndpointId, Phase, Reason, Unit};
+use crate::observe::why::{Policy, Verdict};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -293,7 +294,12 @@ async fn again(
             let rng = &mut sending.worker.rng();
             route.upstream.retry(&request, failure, now, rng)
         };
-        let Some((wait, outbound)) = decided.zip(sending.again(attempts + 1)) else {
+        note_retry(track, &request, decided);
+        let wait = match decided {
+            Resend::After(wait) => Some(wait),
+            Resend::Never(_) | Resend::Off | Resend::Would(_) => None,
+        };
+        let Some((wait, outbound)) = wait.zip(sending.again(attempts + 1)) else {
             return attempted.map_err(|failed| failed.refusal);
         };
         attempts += 1;
@@ -308,6 +314,26 @@ async fn again(
             Some(another) => failure = another,
         }
     }
+}
+
+fn note_retry(track: &mut Track, request: &retry::Request, decided: Resend) {
+    let attempts = f64::from(request.attempts);
+    let (verdict, seen) = match decided {
+        Resend::Off => return,
+        Resend::After(wait) => {
+            let wait = (wait.as_secs_f64(), f64::NAN, Some(Unit::Seconds));
+            (Verdict::SentAgain, wait)
+        }
+        Resend::Would(wait) => {
+            let wait = (wait.as_secs_f64(), f64::NAN, Some(Unit::Seconds));
+            (Verdict::WouldSendAgain, wait)
+        }
+        Resend::Never(refusal) => {
+            let attempts = (attempts, f64::NAN, Some(Unit::Requests));
+            (Verdict::NotSentAgain(refusal), attempts)
+        }
+    };
+    track.decided(Policy::Retry, verdict, seen);
 }
 
 /// Ends an attempt whose answer nobody will read; what it would have been refused with.
@@ -366,6 +392,9 @@ fn answered(
     let now = waited(track, sending);
     let (head, upstream) = response.into_parts();
     track.exchange.upstream_status = Some(head.status.as_u16());
+    track.enters(Phase::Body);
+    let seen = (f64::from(head.status.as_u16()), f64::NAN, None);
+    track.decided(Policy::Upstream, Verdict::Answered, seen);
     let latency = now.since(sending.begun);
     let status = hold::grpc_status(&head.headers).filter(|_| sending.grpc);
     let outcome = status.map_or_else(
@@ -408,6 +437,9 @@ fn unanswered(
 ) -> (Failed, Outcome) {
     let now = waited(track, sending);
     let (refusal, failure) = explain(track, failure, sending, now);
+    let time = now.since(sending.begun).as_secs_f64();
+    let seen = (time, sending.bound().as_secs_f64(), Some(Unit::Seconds));
+    track.decided(Policy::Upstream, Verdict::Failed(refusal.reason), seen);
     let outcome = if failure == retry::Failure::Final && !is_upstreams(refusal.reason) {
         Outcome::Ignored
     } else {

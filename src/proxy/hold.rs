@@ -11,7 +11,8 @@ use crate::clock::Instant;
 use crate::engine::admission::StreamPermit;
 use crate::engine::protection::Outcome;
 use crate::engine::upstream::Lease;
-use crate::model::{Phase, Rejection};
+use crate::model::{Phase, Reason, Rejection};
+use crate::observe::why::{Policy, Verdict};
 
 /// A response that still arrives after this time is a long-lived stream: it gives its slot back, and counts
 /// against the bound on streams instead. A slot stands for work in progress, and such a response idles
@@ -126,13 +127,21 @@ pub(crate) fn complete(
         route.state.observe(track.exchange.method, took);
     }
     let protection = route.upstream.protection();
-    let rng = &mut track.conn.worker.rng();
     let observed = leave.route.observed;
-    let circuit = route.state.circuit();
-    circuit.complete(leave.route, now, outcome, took, rng);
-    let by_upstream = protection.complete(leave.upstream, now, outcome, took, rng);
+    let by_upstream = {
+        let rng = &mut track.conn.worker.rng();
+        let circuit = route.state.circuit();
+        circuit.complete(leave.route, now, outcome, took, rng);
+        protection.complete(leave.upstream, now, outcome, took, rng)
+    };
     if let Some(rejection) = observed.or(by_upstream) {
         track.exchange.observed = Some(rejection.reason);
+        let policy = match (rejection.reason, observed) {
+            (_, Some(_)) => Policy::RouteBreaker,
+            (Reason::BreakerOpen, None) => Policy::Breaker,
+            (_, None) => Policy::Queue,
+        };
+        track.refused(policy, Verdict::WouldRefuse(rejection.reason), &rejection);
     }
 }
 

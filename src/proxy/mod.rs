@@ -11,6 +11,7 @@ mod forward;
 mod guard;
 mod h2stream;
 mod hold;
+mod inflight;
 mod ingress;
 mod io;
 pub mod listener;

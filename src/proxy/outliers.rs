@@ -18,7 +18,8 @@ pub fn judge(upstream: &UpstreamState, now: Instant) {
                 let time = until.since(now);
                 tracing::warn!(upstream, endpoint, ?why, ?time, "an endpoint is ejected");
             }
-            Decision::Spared { why, .. } => tracing::warn!(
+            // Said again as long as it is so.
+            Decision::Spared { why, .. } => tracing::debug!(
                 upstream,
                 endpoint,
                 ?why,

@@ -76,6 +76,10 @@ impl Refusal {
             Reason::FairShare => "the upstream is saturated, and this client has its share of it",
             Reason::QueueFull => "the upstream is saturated, and its queue is full",
             Reason::QueueTimeout => "the upstream is saturated, and the wait was too long",
+            // What an operator ordered has no evidence.
+            Reason::BreakerOpen if rejection.threshold <= 0.0 => {
+                "an operator has taken the upstream out of service for now"
+            }
             Reason::BreakerOpen => "the upstream is failing and is left alone for now",
             Reason::Overload => "there is no room for more at present",
             _ => "it was refused by policy",
@@ -139,7 +143,8 @@ fn problem(
         "policy": reason.policy(),
         "reason": reason.as_str(),
     });
-    if let Some((rejection, value)) = rejection.zip(value.as_object_mut()) {
+    let evident = rejection.filter(|rejection| rejection.threshold > 0.0);
+    if let Some((rejection, value)) = evident.zip(value.as_object_mut()) {
         value.insert("value".into(), rejection.value.into());
         value.insert("threshold".into(), rejection.threshold.into());
         value.insert("unit".into(), rejection.unit.as_str().into());

@@ -26,7 +26,8 @@ use super::track::Track;
 use crate::config::plan::Protocol;
 use crate::engine::protection::Outcome;
 use crate::engine::upstream::{Completion, Lease, NoEndpoint};
-use crate::model::{EndpointId, Phase, Reason};
+use crate::model::{EndpointId, Phase, Reason, Unit};
+use crate::observe::why::{Policy, Verdict};
 
 /// Endpoints tried when connections cannot be made.
 const MAX_ENDPOINTS: usize = 3;
@@ -57,17 +58,13 @@ pub(super) async fn send(
         Protocol::Http2 => {
             Box::pin(async {
                 let (lease, conn) = connect_h2(track, route, sending).await?;
-                count_attempt(track);
+                track.count_attempt();
                 let result = send_h2(conn, outbound, sending).await;
                 Ok((lease, result))
             })
             .await
         }
     }
-}
-
-fn count_attempt(track: &mut Track) {
-    track.exchange.attempts = track.exchange.attempts.saturating_add(1);
 }
 
 /// Picks an endpoint that is not among `failed`, nor among those tried before if there is another.
@@ -88,6 +85,9 @@ fn pick(
         }
     };
     track.set_endpoint(lease.endpoint());
+    let in_flight = f64::from(lease.endpoint().in_flight());
+    let seen = (in_flight, f64::NAN, Some(Unit::Requests));
+    track.decided(Policy::Balance, Verdict::Chosen, seen);
     Ok(lease)
 }
 
@@ -246,7 +246,7 @@ async fn send_h1(
         interim,
         ..
     } = *outbound;
-    count_attempt(track);
+    track.count_attempt();
     attach_interim(&mut request, &interim);
     let unsent = match exchange_h1(conn, request, sending).await {
         Err(Failure::Closed(unsent)) if reused => unsent,
@@ -264,7 +264,7 @@ async fn send_h1(
         };
         let fresh = fresh_h1(route, lease, sending).await;
         let conn = fresh.map_err(|_unconnected| Failure::Closed(None))?;
-        count_attempt(track);
+        track.count_attempt();
         exchange_h1(conn, request, sending).await
     })
     .await

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use http::{Method, Uri};
 
 use super::conn::Conn;
+use super::inflight::Entry;
 use super::live::{LiveRoute, View};
 use crate::clock::Instant;
 use crate::engine::upstream::EndpointState;
-use crate::model::{MethodLabel, Outcome, Phase, Phases};
+use crate::model::{MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
 use crate::observe::exchange::{Exchange, Line};
+use crate::observe::why::{Decision, Policy, Trail, Verdict};
 
 /// Status recorded when the client went away before it was sent one (nginx's convention).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -24,9 +26,14 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub(crate) struct Track {
     pub(crate) conn: Rc<Conn>,
     pub(crate) exchange: Exchange,
+    /// When its head was whole.
+    began: Instant,
     /// The end of the last phase.
     mark: Instant,
-    request_id: Box<str>,
+    request_id: Rc<str>,
+    /// Its entry among the requests under way.
+    entry: usize,
+    trail: Trail,
     pub(crate) trace_id: Option<[u8; 32]>,
     /// The client, when a trusted peer named another than itself.
     pub(crate) client: Option<Box<str>>,
@@ -44,6 +51,17 @@ impl Track {
         phases.add(Phase::Receive, now.since(begun));
         let worker = &conn.worker;
         let (started, request_id) = worker.request_id(begun, now);
+        let entry = worker.in_flight().enter(Entry {
+            begun,
+            phase: Phase::Decide,
+            request_id: Rc::clone(&request_id),
+            method: Method::GET,
+            target: None,
+            route: None,
+            upstream: None,
+            endpoint: None,
+            attempts: 0,
+        });
         Box::new(Self {
             conn: Rc::clone(conn),
             exchange: Exchange {
@@ -63,8 +81,11 @@ impl Track {
                 bytes_in: 0,
                 bytes_out: 0,
             },
+            began: now,
             mark: now,
             request_id,
+            entry,
+            trail: Trail::new(),
             trace_id: None,
             client: None,
             method: Method::GET,
@@ -78,6 +99,10 @@ impl Track {
     /// What it asks for.
     pub(crate) fn asks(&mut self, method: &Method, uri: Uri) {
         self.method = method.clone();
+        self.note(|entry| {
+            entry.method = method.clone();
+            entry.target = uri.path_and_query().cloned();
+        });
         self.uri = uri;
         self.exchange.method = MethodLabel::from_token(method.as_str());
     }
@@ -95,6 +120,8 @@ impl Track {
     /// Uses the request id a trusted peer gave.
     pub(crate) fn set_request_id(&mut self, given: &str) {
         self.request_id = given.into();
+        let id = Rc::clone(&self.request_id);
+        self.note(|entry| entry.request_id = id);
     }
 
     /// The plan this request runs under, from its beginning to its end.
@@ -108,6 +135,54 @@ impl Track {
         self.exchange.route = Some(route.id);
         self.exchange.tier = Some(route.tier_id);
         self.exchange.upstream = Some(route.upstream.id());
+        self.note(|entry| {
+            entry.route = Some(route.id);
+            entry.upstream = Some(route.upstream.id());
+        });
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Entry)) {
+        self.conn.worker.in_flight().note(self.entry, change);
+    }
+
+    /// It is in `phase` now.
+    pub(crate) fn enters(&self, phase: Phase) {
+        self.note(|entry| entry.phase = phase);
+    }
+
+    /// Another request is sent upstream for it.
+    pub(crate) fn count_attempt(&mut self) {
+        let attempts = self.exchange.attempts.saturating_add(1);
+        self.exchange.attempts = attempts;
+        self.note(|entry| {
+            entry.attempts = attempts;
+            entry.phase = Phase::Wait;
+        });
+    }
+
+    /// Notes a decision about it, with what was seen and what that was held to; not a number for neither.
+    pub(crate) fn decided(
+        &mut self,
+        policy: Policy,
+        verdict: Verdict,
+        (value, threshold, unit): (f64, f64, Option<Unit>),
+    ) {
+        // The clock was read a moment ago: often enough to tell when.
+        let micros = self.mark.since(self.began).as_micros();
+        self.trail.push(Decision {
+            at: u32::try_from(micros).unwrap_or(u32::MAX),
+            value: narrowed(value),
+            threshold: narrowed(threshold),
+            unit,
+            policy,
+            verdict,
+        });
+    }
+
+    /// Notes a refusal, or what would have been one.
+    pub(crate) fn refused(&mut self, policy: Policy, verdict: Verdict, rejection: &Rejection) {
+        let seen = (rejection.value, rejection.threshold, Some(rejection.unit));
+        self.decided(policy, verdict, seen);
     }
 
     /// The route it takes, once one was found.
@@ -118,6 +193,10 @@ impl Track {
     /// The endpoint it is sent to.
     pub(crate) fn set_endpoint(&mut self, endpoint: &Arc<EndpointState>) {
         self.exchange.endpoint = Some(endpoint.id());
+        self.note(|entry| {
+            entry.endpoint = Some(endpoint.id());
+            entry.phase = Phase::Connect;
+        });
         self.endpoint = Some(Arc::clone(endpoint));
     }
 
@@ -183,8 +262,18 @@ impl Drop for Track {
                 .endpoint
                 .as_ref()
                 .map_or("", |endpoint| endpoint.name()),
+            trail: &self.trail,
         };
         self.conn.worker.record(self.exchange, &line);
+        self.conn.worker.in_flight().leave(self.entry);
         self.conn.recorded();
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "seven digits are more than anybody reads of a measured value"
+)]
+const fn narrowed(value: f64) -> f32 {
+    value as f32
 }

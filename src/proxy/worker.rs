@@ -16,15 +16,18 @@ use arc_swap::ArcSwap;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::conn::{Activity, Conn, Order};
+use super::inflight::InFlight;
 use super::listener::{Acceptor, Bound};
-use super::live::{Connections, Live, LiveListener, View};
+use super::live::{Connections, Live, LiveListener, View as PlanView};
 use super::pool::{Pools, Timer};
 use super::serve;
 use super::stream::Socket;
 use crate::clock::{Instant, SystemClock};
 use crate::observe::exchange::{Exchange, Line};
+use crate::observe::inflight::View;
 use crate::observe::recorder::Recorder;
 
 /// How often records are handed to the observer.
@@ -71,6 +74,8 @@ pub enum Command {
     Drain,
     /// End at once: the drain took too long.
     Cut,
+    /// Tell the oldest requests under way, at most so many, and how many there are.
+    InFlight(usize, oneshot::Sender<(Vec<View>, usize)>),
 }
 
 /// A worker's handle.
@@ -81,6 +86,12 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Where the worker hears.
+    #[must_use]
+    pub fn inbox(&self) -> UnboundedSender<Command> {
+        self.commands.clone()
+    }
+
     /// Tells the worker. A worker that has ended hears nothing.
     pub fn tell(&self, command: Command) {
         if self.commands.send(command).is_err() {
@@ -135,10 +146,11 @@ pub fn start(
 pub(crate) struct Worker {
     index: usize,
     shared: Arc<Shared>,
-    live: RefCell<Rc<View>>,
+    live: RefCell<Rc<PlanView>>,
     generation: Cell<u64>,
     pools: Pools,
     recorder: RefCell<Recorder>,
+    in_flight: InFlight,
     rng: RefCell<fastrand::Rng>,
     timers: RefCell<Vec<Timer>>,
     connections: RefCell<Slab<Rc<Conn>>>,
@@ -161,7 +173,7 @@ struct Listening {
 
 impl Worker {
     fn new(index: usize, shared: Arc<Shared>, recorder: Recorder, seed: u64) -> Self {
-        let live = RefCell::new(Rc::new(View(shared.live.load_full())));
+        let live = RefCell::new(Rc::new(PlanView(shared.live.load_full())));
         Self {
             index,
             generation: Cell::new(shared.generation.load(Ordering::Acquire)),
@@ -169,6 +181,7 @@ impl Worker {
             live,
             pools: Pools::default(),
             recorder: RefCell::new(recorder),
+            in_flight: InFlight::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             timers: RefCell::default(),
             connections: RefCell::default(),
@@ -254,6 +267,10 @@ impl Worker {
                 }
             }
             Command::Cut => self.cutting.set(true),
+            Command::InFlight(limit, reply) => {
+                // Whoever asked may have gone.
+                let _gone = reply.send(self.in_flight.oldest(limit, self.now()));
+            }
         }
     }
 
@@ -345,11 +362,11 @@ impl Worker {
     }
 
     /// The plan in force.
-    pub(crate) fn live(&self) -> Rc<View> {
+    pub(crate) fn live(&self) -> Rc<PlanView> {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if generation != self.generation.get() {
             self.generation.set(generation);
-            *self.live.borrow_mut() = Rc::new(View(self.shared.live.load_full()));
+            *self.live.borrow_mut() = Rc::new(PlanView(self.shared.live.load_full()));
         }
         Rc::clone(&self.live.borrow())
     }
@@ -401,7 +418,7 @@ impl Worker {
 
     /// When a request whose first byte came at `begun` started on the wall clock, and a fresh id for it:
     /// a UUID of version 7 (RFC 9562 section 5.7).
-    pub(crate) fn request_id(&self, begun: Instant, now: Instant) -> (u64, Box<str>) {
+    pub(crate) fn request_id(&self, begun: Instant, now: Instant) -> (u64, Rc<str>) {
         let (wall, read_at) = self.wall.get();
         let micros =
             |at: Instant| wall + u64::try_from(at.since(read_at).as_micros()).unwrap_or_default();
@@ -412,6 +429,11 @@ impl Worker {
         let mut text = [0_u8; 36];
         let text: &str = id.hyphenated().encode_lower(&mut text);
         (micros(begun), text.into())
+    }
+
+    /// The requests under way.
+    pub(crate) const fn in_flight(&self) -> &InFlight {
+        &self.in_flight
     }
 
     pub(crate) fn record(&self, exchange: Exchange, line: &Line<'_>) {
