@@ -40,6 +40,7 @@ fn plan() -> Plan {
             workers: 2,
             drain_timeout: Duration::from_secs(30),
             max_connections: 100,
+            overload: Mode::Enforce,
         },
         listeners: Vec::new(),
         admin: plan::Admin {

@@ -58,6 +58,7 @@ fn raw(plan: &Plan) -> Raw {
             workers: whole(plan.server.workers),
             drain_timeout: Time(plan.server.drain_timeout),
             max_connections: whole(plan.server.max_connections),
+            overload: protection::mode(plan.server.overload),
         },
         listen: plan
             .listeners

@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
-use crate::engine::protection::Settings;
+use crate::engine::protection::{Mode, Settings};
 
 /// A whole configuration, resolved.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Client connections over all listeners. Further ones wait in the kernel's backlog.
     pub max_connections: usize,
+    /// Whether requests are refused when the process itself runs short of something.
+    pub overload: Mode,
 }
 
 /// An address to listen on.

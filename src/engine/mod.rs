@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod circuit;
+pub mod overload;
 pub mod protection;
 pub mod registry;
 pub mod route;

@@ -6,6 +6,7 @@
 mod handover;
 mod heartbeat;
 mod inflight;
+mod load;
 mod snapshot;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::discovery::dns::Discovery;
 use crate::discovery::health::{Checks, Tls};
 use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
+use crate::engine::overload::{Overload, Pulse};
 use crate::engine::registry::Directories;
 use crate::engine::route::Routes;
 use crate::engine::upstream::Upstreams;
@@ -155,6 +157,8 @@ impl Process {
             draining: AtomicBool::new(false),
             max_connections: plan.server.max_connections.div_ceil(workers),
             hasher: RandomState::new(),
+            overload: Overload::new(plan.server.overload, plan.tiers.len()),
+            pulses: (0..workers).map(|_| Pulse::default()).collect(),
             upstream_connections: (0..workers).map(|_| ArcSwap::default()).collect(),
         });
         let changed = Arc::new(Notify::new());
@@ -198,6 +202,7 @@ impl Process {
         tokio::spawn(heartbeat::run(
             Arc::clone(&process.upstreams),
             Arc::clone(&process.shared),
+            load::Gauges::new(fd_limit),
         ));
         process.sockets.admin(inherited);
         Ok(process)
@@ -437,6 +442,9 @@ impl Process {
             routes: self.routes.apply(breakers(&plan), now),
         };
         let live = Live::new(Arc::clone(&plan), &connectors, &states, &self.directories);
+        self.shared
+            .overload
+            .update(plan.server.overload, plan.tiers.len());
         self.shared.live.store(Arc::new(live));
         self.shared.generation.fetch_add(1, Ordering::Release);
         let gone: Vec<Arc<str>> = self

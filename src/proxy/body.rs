@@ -512,14 +512,19 @@ impl Body for ResponseBody {
         passed.begun = true;
         match frame {
             Some(Ok(frame)) => {
-                match frame.trailers_ref() {
-                    Some(trailers) => passed.hold.trailers(trailers),
+                // Trailers are the last there is: hyper asks for nothing after them.
+                let last = match frame.trailers_ref() {
+                    Some(trailers) => {
+                        passed.hold.trailers(trailers);
+                        true
+                    }
                     None => {
                         let length = frame.data_ref().map_or(0, Bytes::len);
                         track.exchange.bytes_out += length as u64;
+                        passed.is_end_stream()
                     }
-                }
-                if passed.is_end_stream() {
+                };
+                if last {
                     this.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -23,6 +23,7 @@ use super::{path, upgrade};
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::model::Reason;
+use crate::observe::why::{Policy, Verdict};
 
 /// Answers one request. What can be decided at once is decided before the future is made, so that the
 /// future, which hyper moves about, carries little.
@@ -83,7 +84,7 @@ const NO_ROUTE: Refusal = Refusal::new(
     "no route matches this request",
 );
 
-/// Steps 1 to 3: what is asked for, of whom, and with which headers.
+/// Steps 1 to 4: what is asked for, of whom, and with which headers.
 fn decide(
     track: &mut Track,
     fields: Fields,
@@ -122,6 +123,20 @@ fn decide(
     let reference = RouteRef { live, index };
     let route = reference.get().ok_or(NO_ROUTE)?;
     track.set_route(index, route);
+    // 4 self-protection
+    match track.conn.worker.overload().admit(route.tier) {
+        Ok(None) => {}
+        Ok(Some(rejection)) => {
+            track.exchange.observed = Some(rejection.reason);
+            let verdict = Verdict::WouldRefuse(rejection.reason);
+            track.refused(Policy::Overload, verdict, &rejection);
+        }
+        Err(rejection) => {
+            let verdict = Verdict::Refused(rejection.reason);
+            track.refused(Policy::Overload, verdict, &rejection);
+            return Err(Refusal::shed(rejection));
+        }
+    }
     let target = match &route.route.rewrite {
         Some(rule) => path::rewrite(&target, rule),
         None => target,

@@ -47,17 +47,19 @@ pub(super) async fn send(
 ) -> Result<(Lease, Result<Response<Upstream>, Failure>), Unsent> {
     match route.connector.protocol {
         Protocol::Http1 => {
+            let first = first(track, route, sending)?;
             // The usual case without a future of its own.
-            let (lease, conn) = match pooled(track, route, sending) {
-                Some(pooled) => pooled,
-                None => Box::pin(connect_h1(track, route, sending)).await?,
+            let (lease, conn) = match pooled(track, route, sending, &first) {
+                Some(conn) => (first, conn),
+                None => Box::pin(connect_h1(track, route, sending, first)).await?,
             };
             let result = send_h1(track, route, &lease, conn, outbound, sending).await;
             Ok((lease, result))
         }
         Protocol::Http2 => {
             Box::pin(async {
-                let (lease, conn) = connect_h2(track, route, sending).await?;
+                let first = first(track, route, sending)?;
+                let (lease, conn) = connect_h2(track, route, sending, first).await?;
                 track.count_attempt();
                 let result = send_h2(conn, outbound, sending).await;
                 Ok((lease, result))
@@ -113,18 +115,14 @@ fn no_endpoint(last: Option<ConnectError>) -> Unsent {
     }
 }
 
-/// Calls `$connect` on one endpoint after the other until a connection stands.
+/// Calls `$connect` on the endpoint of `$first`, then on one after the other until a connection stands.
 macro_rules! connect_any {
-    ($track:ident, $route:ident, $sending:ident, $lease:ident => $connect:expr) => {{
+    ($track:ident, $route:ident, $sending:ident, $first:ident, $lease:ident => $connect:expr) => {{
         let mut failed = Vec::new();
         let mut last = None;
+        let mut picked = Ok($first);
         loop {
             let worker = Rc::clone(&$sending.worker);
-            let picked = if failed.len() < MAX_ENDPOINTS {
-                pick($track, $route, $sending, &failed)
-            } else {
-                Err(NoEndpoint::NoneLeft)
-            };
             let Ok(mut $lease) = picked else {
                 return Err(no_endpoint(last));
             };
@@ -143,10 +141,24 @@ macro_rules! connect_any {
                     }
                     failed.push($lease.endpoint().id());
                     last = Some(error);
+                    let seen = (f64::NAN, f64::NAN, None);
+                    let verdict = Verdict::Failed(Reason::ConnectFailed);
+                    $track.decided(Policy::Upstream, verdict, seen);
+                    drop($lease);
+                    picked = if failed.len() < MAX_ENDPOINTS {
+                        pick($track, $route, $sending, &failed)
+                    } else {
+                        Err(NoEndpoint::NoneLeft)
+                    };
                 }
             }
         }
     }};
+}
+
+/// The first choice.
+fn first(track: &mut Track, route: &LiveRoute, sending: &Sending) -> Result<Lease, Unsent> {
+    pick(track, route, sending, &[]).map_err(|_none| no_endpoint(None))
 }
 
 /// A pooled HTTP/1 connection to the first choice.
@@ -154,25 +166,25 @@ fn pooled(
     track: &mut Track,
     route: &LiveRoute,
     sending: &mut Sending,
-) -> Option<(Lease, Box<H1Conn>)> {
-    let lease = pick(track, route, sending, &[]).ok()?;
+    first: &Lease,
+) -> Option<Box<H1Conn>> {
     let worker = &sending.worker;
-    let conn = worker
-        .pools()
-        .take(lease.endpoint().id(), &route.connector)?;
+    let pools = worker.pools();
+    let conn = pools.take(first.endpoint().id(), &route.connector)?;
     let now = worker.now();
     track.phase(Phase::Decide, now);
     sending.begun = now;
-    Some((lease, conn))
+    Some(conn)
 }
 
-/// A fresh HTTP/1 connection to some endpoint.
+/// A fresh HTTP/1 connection to the first choice or, failing that, to another.
 async fn connect_h1(
     track: &mut Track,
     route: &LiveRoute,
     sending: &mut Sending,
+    first: Lease,
 ) -> Result<(Lease, Box<H1Conn>), Unsent> {
-    connect_any!(track, route, sending, lease => fresh_h1(route, &lease, sending))
+    connect_any!(track, route, sending, first, lease => fresh_h1(route, &lease, sending))
 }
 
 async fn fresh_h1(
@@ -197,13 +209,14 @@ async fn fresh_h1(
     made.map_err(|_closed| ConnectError::Refused)
 }
 
-/// A shared or a fresh HTTP/2 connection to some endpoint.
+/// A shared or a fresh HTTP/2 connection to the first choice or, failing that, to another.
 async fn connect_h2(
     track: &mut Track,
     route: &LiveRoute,
     sending: &mut Sending,
+    first: Lease,
 ) -> Result<(Lease, H2Conn), Unsent> {
-    connect_any!(track, route, sending, lease => any_h2(route, &lease, sending))
+    connect_any!(track, route, sending, first, lease => any_h2(route, &lease, sending))
 }
 
 async fn any_h2(

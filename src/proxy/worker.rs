@@ -26,6 +26,7 @@ use super::pool::{Pools, Timer};
 use super::serve;
 use super::stream::Socket;
 use crate::clock::{Instant, SystemClock};
+use crate::engine::overload::{Overload, Pulse};
 use crate::observe::exchange::{Exchange, Line};
 use crate::observe::inflight::View;
 use crate::observe::recorder::Recorder;
@@ -57,6 +58,10 @@ pub struct Shared {
     pub max_connections: usize,
     /// What client keys are hashed with.
     pub hasher: RandomState,
+    /// Who is still admitted when the process runs short of something.
+    pub overload: Overload,
+    /// How late each worker's event loop runs.
+    pub pulses: Vec<Pulse>,
     /// Open upstream connections by endpoint index, by worker; written by each worker's sweep.
     pub upstream_connections: Vec<ArcSwap<Vec<(usize, usize)>>>,
 }
@@ -206,6 +211,9 @@ impl Worker {
                 },
                 _ = ticks.tick() => {
                     tick = tick.wrapping_add(1);
+                    if let Some(pulse) = self.shared.pulses.get(self.index) {
+                        pulse.beat(self.now(), FLUSH_EVERY);
+                    }
                     self.recorder.borrow_mut().flush();
                     self.wall.set((SystemClock.unix_micros(), SystemClock.now()));
                     if tick.is_multiple_of(FLUSHES_PER_SWEEP) {
@@ -216,6 +224,9 @@ impl Worker {
             if self.cutting.get() || self.is_drained() {
                 break;
             }
+        }
+        if let Some(pulse) = self.shared.pulses.get(self.index) {
+            pulse.stop();
         }
         self.connections.borrow_mut().clear();
         self.recorder.borrow_mut().flush();
@@ -429,6 +440,11 @@ impl Worker {
         let mut text = [0_u8; 36];
         let text: &str = id.hyphenated().encode_lower(&mut text);
         (micros(begun), text.into())
+    }
+
+    /// Who is still admitted when the process runs short of something.
+    pub(crate) fn overload(&self) -> &Overload {
+        &self.shared.overload
     }
 
     /// The requests under way.

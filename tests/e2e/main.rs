@@ -22,5 +22,6 @@ mod cli;
 mod harness;
 mod lifecycle;
 mod malformed;
+mod protection;
 mod protocols;
 mod streams;

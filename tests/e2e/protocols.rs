@@ -5,6 +5,7 @@ use crate::support::client::Client;
 use crate::support::h2::Http2;
 use crate::support::http_origin::{Flavour, Origin};
 use crate::support::proxy::Proxy;
+use crate::support::raw_origin::RawOrigin;
 use crate::support::reply::Reply;
 
 #[test]
@@ -170,4 +171,26 @@ fn an_origin_over_tls_is_verified_and_shown_the_client_certificate() {
     assert_eq!(refused.status, 502);
     assert_eq!(refused.problem()["reason"], "connect_failed");
     assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn trailers_of_an_http1_origin_end_an_exchange_and_keep_both_connections() {
+    let origin = RawOrigin::start(|mut conversation| {
+        while conversation.read_request().is_some() {
+            conversation.write(
+                b"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
+                  4\r\nbody\r\n0\r\nx-sum: 42\r\n\r\n",
+            );
+        }
+    });
+    let proxy = Proxy::in_front_of(origin.address());
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        let answer = client.request("GET", "/", &[("te", "trailers")], b"");
+        assert_eq!(answer.text(), "body");
+        assert_eq!(answer.trailers.get("x-sum"), Some("42"));
+    }
+    assert_eq!(origin.connections(), 1);
+    let answered = |line: &serde_json::Value| line["outcome"] == "answered";
+    proxy.access_log_entry("a whole exchange", answered);
 }

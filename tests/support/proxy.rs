@@ -41,6 +41,7 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     directory: Option<TempDir>,
+    descriptors: Option<u64>,
 }
 
 impl Setup {
@@ -79,6 +80,13 @@ impl Setup {
         self
     }
 
+    /// Lets it open so many descriptors.
+    #[must_use]
+    pub(crate) fn descriptors(mut self, most: u64) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Starts the proxy and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(mut self) -> Proxy {
@@ -102,7 +110,16 @@ impl Setup {
 
     fn spawn(&self, directory: TempDir) -> Proxy {
         let mut names = Names::new(directory.path());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let binary = env!("CARGO_BIN_EXE_tidegate");
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &limited, binary]);
+                shell
+            }
+        };
         command.arg("run");
         if let Some(config) = &self.config {
             let file = directory.path().join("tidegate.toml");
@@ -373,7 +390,8 @@ fn complete(text: &str) -> String {
         );
     }
     if !has("[server]") {
-        whole.push_str("[server]\nworkers = 2\n");
+        // A machine that is busy with other tests is no overload.
+        whole.push_str("[server]\nworkers = 2\noverload = \"off\"\n");
     }
     whole
 }

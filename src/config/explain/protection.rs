@@ -93,7 +93,7 @@ fn percent(share: f64) -> f64 {
     (share * 1e6).round() / 1e4
 }
 
-const fn mode(mode: Mode) -> RawMode {
+pub(super) const fn mode(mode: Mode) -> RawMode {
     match mode {
         Mode::Enforce => RawMode::Enforce,
         Mode::Observe => RawMode::Observe,

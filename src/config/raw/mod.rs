@@ -66,6 +66,9 @@ pub(crate) struct RawServer {
     /// 0: 90% of half the limit on open files, at least 1024. A change needs a restart.
     #[schemars(range(min = 0))]
     pub(crate) max_connections: Spanned<i64>,
+    /// Whether requests are refused, the least important tier first, when Tidegate itself runs short of time,
+    /// memory or descriptors.
+    pub(crate) overload: RawMode,
 }
 
 impl Default for RawServer {
@@ -74,6 +77,7 @@ impl Default for RawServer {
             workers: 0.into(),
             drain_timeout: Time::secs(30),
             max_connections: 0.into(),
+            overload: RawMode::Enforce,
         }
     }
 }

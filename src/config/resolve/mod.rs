@@ -239,6 +239,7 @@ impl Check<'_> {
             workers: workers.max(1),
             drain_timeout: raw.drain_timeout.0,
             max_connections,
+            overload: protection::mode(raw.overload),
         })
     }
 

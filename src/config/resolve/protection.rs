@@ -229,7 +229,7 @@ impl Check<'_> {
     }
 }
 
-const fn mode(raw: RawMode) -> Mode {
+pub(super) const fn mode(raw: RawMode) -> Mode {
     match raw {
         RawMode::Enforce => Mode::Enforce,
         RawMode::Observe => Mode::Observe,

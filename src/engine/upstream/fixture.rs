@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::plan::{
     self, Admin, Balance, Bind, EndpointAddress, Endpoints, Plan, Protocol, Server, Telemetry,
 };
-use crate::engine::protection::Settings;
+use crate::engine::protection::{Mode, Settings};
 
 pub(crate) fn address(port: u16) -> EndpointAddress {
     EndpointAddress::Socket(SocketAddr::from(([10, 0, 0, 1], port)))
@@ -51,6 +51,7 @@ pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
             workers: 1,
             drain_timeout: Duration::ZERO,
             max_connections: 1,
+            overload: Mode::Enforce,
         },
         listeners: Vec::new(),
         admin: Admin {

@@ -56,6 +56,7 @@ fn router(specs: &[&str]) -> Router {
             workers: 1,
             drain_timeout: Duration::ZERO,
             max_connections: 1,
+            overload: crate::engine::protection::Mode::Enforce,
         },
         listeners: Vec::new(),
         admin: Admin {

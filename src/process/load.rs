@@ -1,0 +1,118 @@
+//! How much of its memory and descriptors this process uses, read from `/proc` and the control group.
+//!
+//! What cannot be read counts as unused: a proxy must not shed because it does not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the process's bounds are, and what they are.
+#[derive(Debug)]
+pub(super) struct Gauges {
+    memory_limit: Option<u64>,
+    fd_limit: usize,
+}
+
+impl Gauges {
+    pub(super) fn new(fd_limit: usize) -> Self {
+        Self {
+            memory_limit: memory_limit(),
+            fd_limit,
+        }
+    }
+
+    /// Resident memory ÷ memory that may be used.
+    pub(super) fn memory(&self) -> f64 {
+        match (resident(), self.memory_limit) {
+            (Some(used), Some(limit)) => ratio(used, limit),
+            _ => 0.0,
+        }
+    }
+
+    /// Descriptors open ÷ descriptors that may be open.
+    pub(super) fn descriptors(&self) -> f64 {
+        let open = open_descriptors().unwrap_or(0);
+        ratio(open, u64::try_from(self.fd_limit).unwrap_or(u64::MAX))
+    }
+}
+
+fn resident() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Newer kernels (6.2 on) tell the number as the directory's size; of others the entries are counted.
+fn open_descriptors() -> Option<u64> {
+    const FDS: &str = "/proc/self/fd";
+    match fs::metadata(FDS).ok()?.len() {
+        0 => Some(fs::read_dir(FDS).ok()?.count() as u64),
+        open => Some(open),
+    }
+}
+
+/// The least of the machine's memory and the bounds of the control groups this process is in.
+fn memory_limit() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.as_deref().and_then(total_memory);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let bounds = group_directories(&groups).into_iter().filter_map(|group| {
+        let text = fs::read_to_string(group.join("memory.max")).ok()?;
+        text.trim().parse().ok()
+    });
+    bounds.chain(machine).min()
+}
+
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib * 1_024)
+}
+
+/// The directories of the control group in `text` (cgroups(7)) and of those above it, version 2.
+fn group_directories(text: &str) -> Vec<PathBuf> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let Some(path) = path else { return Vec::new() };
+    let root = Path::new("/sys/fs/cgroup");
+    let group = root.join(path);
+    let all = group.ancestors().take_while(|one| one.starts_with(root));
+    all.map(Path::to_owned).collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes and counts are far below 2^53"
+)]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_uses_some_of_each() {
+        let gauges = Gauges::new(1 << 20);
+        for used in [gauges.memory(), gauges.descriptors()] {
+            assert!(used > 0.0 && used < 1.0, "{used}");
+        }
+    }
+
+    #[test]
+    fn the_group_and_those_above_it_bound_memory() {
+        let text = "12:pids:/x\n0::/kubepods/pod1/c\n";
+        let paths: Vec<_> = group_directories(text);
+        let expected = ["kubepods/pod1/c", "kubepods/pod1", "kubepods", ""];
+        assert_eq!(paths, expected.map(|p| Path::new("/sys/fs/cgroup").join(p)));
+        assert_eq!(
+            group_directories("1:name=systemd:/\n"),
+            Vec::<PathBuf>::new()
+        );
+        assert_eq!(
+            total_memory("MemFree: 1 kB\nMemTotal:   2 kB\n"),
+            Some(2_048)
+        );
+    }
+}
