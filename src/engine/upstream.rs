@@ -11,6 +11,7 @@ mod endpoint;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod lease;
+mod resend;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use arc_swap::ArcSwap;
 
 pub use self::endpoint::EndpointState;
 pub use self::lease::{Completion, Lease};
+pub use self::resend::Resend;
 use super::circuit::{AtomicMode, Mode};
 use super::protection::Protection;
 use super::registry::Directories;
@@ -120,6 +122,7 @@ pub struct UpstreamState {
     retries: Retries,
     resends: AtomicMode,
     resent: [[AtomicU64; Failure::COUNT]; 2],
+    hedged: [AtomicU64; 2],
     in_flight: AtomicU32,
     retired: AtomicBool,
     /// [`Upstreams::generation`], shared.
@@ -137,19 +140,6 @@ pub struct Change {
     pub removed: usize,
     /// Whether anything changed at all, a weight or a zone included.
     pub any: bool,
-}
-
-/// What becomes of a failed request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resend {
-    /// It is sent again after this time.
-    After(Duration),
-    /// It would be, if the policy acted.
-    Would(Duration),
-    /// It is not, for this reason.
-    Never(retry::Refusal),
-    /// It is not: nothing is sent again.
-    Off,
 }
 
 impl UpstreamState {
@@ -171,6 +161,7 @@ impl UpstreamState {
             retries: Retries::new(config.retry.config, now),
             resends: AtomicMode::new(config.retry.mode),
             resent: Default::default(),
+            hedged: Default::default(),
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             generation: Arc::clone(generation),
@@ -212,42 +203,6 @@ impl UpstreamState {
     #[must_use]
     pub const fn retries(&self) -> &Retries {
         &self.retries
-    }
-
-    /// Whether `request`, which failed like this, is sent again.
-    pub fn retry(
-        &self,
-        request: &retry::Request,
-        failure: Failure,
-        now: Instant,
-        rng: &mut fastrand::Rng,
-    ) -> Resend {
-        let mode = self.resends.get();
-        if mode == Mode::Off {
-            return Resend::Off;
-        }
-        let wait = match self.retries.decide(request, failure, now, rng) {
-            Ok(wait) => wait,
-            Err(refusal) => return Resend::Never(refusal),
-        };
-        let observed = mode == Mode::Observe;
-        let counts = self.resent.get(usize::from(observed));
-        if let Some(count) = counts.and_then(|counts| counts.get(failure as usize)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        if observed {
-            Resend::Would(wait)
-        } else {
-            Resend::After(wait)
-        }
-    }
-
-    /// How often something was sent again after failing like this, or would have been in this mode.
-    #[must_use]
-    pub fn resent(&self, failure: Failure, mode: Mode) -> u64 {
-        let counts = self.resent.get(usize::from(mode == Mode::Observe));
-        let count = counts.and_then(|counts| counts.get(failure as usize));
-        count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Whether endpoints are ejected.

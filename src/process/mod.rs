@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admin;
 use crate::clock::SystemClock;
-use crate::config::plan::{Bind, Plan};
+use crate::config::plan::{Bind, HedgeAfter, Plan};
 use crate::config::{Source, diff, explain, watch};
 use crate::discovery::dns::Discovery;
 use crate::discovery::health::{Checks, Tls};
@@ -29,11 +29,10 @@ use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
 use crate::engine::overload::{Overload, Pulse};
 use crate::engine::registry::Directories;
-use crate::engine::route::Routes;
+use crate::engine::route::{Described, Routes};
 use crate::engine::upstream::Upstreams;
 use crate::observe::collector::Collector;
 use crate::observe::status::Status;
-use crate::policy::breaker;
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
 use crate::proxy::worker::{self, Command, Handle, Shared};
@@ -147,7 +146,7 @@ impl Process {
         let routes = Routes::default();
         let states = States {
             upstreams: upstreams.apply(&plan, &directories, SystemClock.now()),
-            routes: routes.apply(breakers(&plan), SystemClock.now()),
+            routes: routes.apply(described(&plan), SystemClock.now()),
         };
         let live = Live::new(Arc::clone(&plan), &connectors, &states, &directories);
         let workers = plan.server.workers;
@@ -439,7 +438,7 @@ impl Process {
         let now = SystemClock.now();
         let states = States {
             upstreams: self.upstreams.apply(&plan, &self.directories, now),
-            routes: self.routes.apply(breakers(&plan), now),
+            routes: self.routes.apply(described(&plan), now),
         };
         let live = Live::new(Arc::clone(&plan), &connectors, &states, &self.directories);
         self.shared
@@ -512,11 +511,19 @@ struct Opened {
     sockets: Vec<Bound>,
 }
 
-/// The routes of `plan` with the breakers they have.
-fn breakers(plan: &Plan) -> impl Iterator<Item = (&Arc<str>, Option<(Mode, breaker::Config)>)> {
+/// What `plan` says of its routes.
+fn described(plan: &Plan) -> impl Iterator<Item = Described<'_>> {
     plan.routes.iter().map(|route| {
-        let breaker = route.breaker.as_ref();
-        (&route.name, breaker.map(|one| (one.mode, one.config)))
+        let upstream = plan.upstreams.get(route.upstream);
+        let hedge = upstream.and_then(|upstream| upstream.retry.hedge_after);
+        Described {
+            name: &route.name,
+            breaker: route.breaker.as_ref().map(|one| (one.mode, one.config)),
+            late: match hedge {
+                Some(HedgeAfter::Quantile(quantile)) => Some(quantile),
+                Some(HedgeAfter::Time(_)) | None => None,
+            },
+        }
     })
 }
 

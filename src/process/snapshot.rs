@@ -198,8 +198,14 @@ fn retries(upstream: &UpstreamState, now: Instant) -> RetryView {
         let observed = upstream.resent(failure, Mode::Observe);
         (failure.as_str(), sent, observed)
     };
+    let mut counts: Vec<_> = Failure::RETRIED.map(count).into();
+    let (sent, observed) = (
+        upstream.hedged(Mode::Enforce),
+        upstream.hedged(Mode::Observe),
+    );
+    counts.push(("hedge", sent, observed));
     RetryView {
-        counts: Failure::RETRIED.map(count).into(),
+        counts,
         budget_remaining: upstream.retries().remaining(now),
     }
 }

@@ -12,11 +12,12 @@ use super::live::LiveRoute;
 use super::pool::Timer;
 use super::respond::Refusal;
 use super::track::Track;
+use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::admission::Request;
 use crate::engine::circuit::Pass;
 use crate::engine::protection::{Admission, Decision, Waiting};
-use crate::model::{Phase, Reason, Rejection, Unit};
+use crate::model::{MethodLabel, Phase, Reason, Rejection, Unit};
 use crate::observe::why::{Policy, Verdict};
 
 /// A waiter that is not let go when it should be looks again after this.
@@ -43,24 +44,20 @@ pub(crate) async fn admit(
     timer: &mut Option<Timer>,
 ) -> Result<Leave, Refusal> {
     let now = track.now();
+    let worker = std::rc::Rc::clone(&track.conn.worker);
     let passed = {
-        let rng = &mut track.conn.worker.rng();
+        let rng = &mut worker.rng();
         route.state.circuit().admit(now, rng)
     };
     let pass = match passed {
         Ok(pass) => pass,
         Err(rejection) => return Err(refuse(track, Policy::RouteBreaker, rejection)),
     };
-    let request = Request {
-        client,
-        tier: route.tier,
-        weight: 1,
-        cost: route.state.cost(track.exchange.method),
-        deadline,
-    };
+    let request = request(route, client, track.exchange.method, deadline);
+    let protection = route.upstream.protection();
     let decision = {
-        let rng = &mut track.conn.worker.rng();
-        route.upstream.protection().admit(now, &request, rng)
+        let rng = &mut worker.rng();
+        protection.admit(now, &request, rng)
     };
     let decided = match decision {
         Decision::Admitted(admission) => {
@@ -99,6 +96,42 @@ pub(crate) async fn admit(
             };
             Err(refuse(track, policy, rejection))
         }
+    }
+}
+
+/// Admits a request that must not wait.
+pub(crate) fn at_once(
+    worker: &Worker,
+    route: &LiveRoute,
+    client: u64,
+    method: MethodLabel,
+    deadline: Option<Instant>,
+) -> Option<Leave> {
+    let now = worker.now();
+    let rng = &mut worker.rng();
+    let pass = route.state.circuit().admit(now, rng).ok()?;
+    let request = request(route, client, method, deadline);
+    match route.upstream.protection().admit(now, &request, rng) {
+        Decision::Admitted(upstream) => Some(Leave {
+            route: pass,
+            upstream,
+        }),
+        Decision::Queued(_) | Decision::Refused(_) => None,
+    }
+}
+
+fn request(
+    route: &LiveRoute,
+    client: u64,
+    method: MethodLabel,
+    deadline: Option<Instant>,
+) -> Request {
+    Request {
+        client,
+        tier: route.tier,
+        weight: 1,
+        cost: route.state.cost(method),
+        deadline,
     }
 }
 

@@ -45,6 +45,11 @@ impl InFlight {
         }
     }
 
+    /// The endpoint that the request of this entry was sent to last.
+    pub(crate) fn endpoint(&self, key: usize) -> Option<EndpointId> {
+        self.0.borrow().get(key)?.endpoint
+    }
+
     pub(crate) fn leave(&self, key: usize) {
         let _entry = self.0.borrow_mut().try_remove(key);
     }

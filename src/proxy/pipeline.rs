@@ -14,9 +14,10 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 
 use super::body::{Passing, ResponseBody, Source, Upstream};
 use super::conn::{Conn, Interim};
-use super::forward::{self, Answer, Outbound};
+use super::forward::{self, Answer};
 use super::ingress::{self, Fields};
 use super::live::{LiveRoute, View};
+use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
 use super::{path, upgrade};

@@ -16,9 +16,10 @@ use hyper::body::Incoming;
 use super::body::{RequestBody, Upstream};
 use super::conn::Interim;
 use super::connect::ConnectError;
-use super::forward::{Failure, Outbound, Sending};
+use super::forward::Failure;
 use super::h2stream::{H2Body, StreamCount, TaskGuard, UpstreamStream, send_body};
 use super::live::LiveRoute;
+use super::outbound::{Outbound, Sending};
 use super::outliers;
 use super::pool::{H1Conn, H2Conn};
 use super::respond::Refusal;
@@ -154,6 +155,42 @@ macro_rules! connect_any {
             }
         }
     }};
+}
+
+/// Sends a second copy of a request to an endpoint it was not sent to; none when that fails.
+pub(super) async fn copy(
+    route: &LiveRoute,
+    outbound: Box<Outbound>,
+    sending: &mut Sending,
+) -> Option<(Lease, Response<Upstream>)> {
+    let now = sending.worker.now();
+    let lease = {
+        let rng = &mut sending.worker.rng();
+        let picked = route.upstream.pick(now, rng, sending.hash, &sending.tried);
+        picked.ok()?
+    };
+    let response = match route.connector.protocol {
+        Protocol::Http1 => {
+            let pooled = {
+                let pools = sending.worker.pools();
+                pools.take(lease.endpoint().id(), &route.connector)
+            };
+            let conn = match pooled {
+                Some(conn) => conn,
+                None => fresh_h1(route, &lease, sending).await.ok()?,
+            };
+            sending.begun = sending.worker.now();
+            let mut request = outbound.request;
+            attach_interim(&mut request, &outbound.interim);
+            exchange_h1(conn, request, sending).await
+        }
+        Protocol::Http2 => {
+            let conn = any_h2(route, &lease, sending).await.ok()?;
+            sending.begun = sending.worker.now();
+            send_h2(conn, outbound, sending).await
+        }
+    };
+    Some((lease, response.ok()?))
 }
 
 /// The first choice.

@@ -141,6 +141,11 @@ impl Track {
         });
     }
 
+    /// Its entry among the requests under way.
+    pub(crate) const fn entry(&self) -> usize {
+        self.entry
+    }
+
     fn note(&self, change: impl FnOnce(&mut Entry)) {
         self.conn.worker.in_flight().note(self.entry, change);
     }

@@ -500,3 +500,55 @@ fn a_proxy_short_of_descriptors_sheds_the_least_important_tier_and_its_admin_sta
         client.get("/batch").status == 200
     });
 }
+
+#[test]
+fn what_takes_longer_than_most_is_sent_a_second_time_and_the_first_answer_counts() {
+    let (gate, slow) = held();
+    let quick = Origin::saying("quick");
+    let settings =
+        "retry = { hedge = { after = \"20ms\", budget = 1 } }\noutlier = { mode = \"off\" }";
+    let proxy = before(&[slow.address(), quick.address()], settings);
+    let mut client = proxy.client();
+    let mut hedged = 0;
+    for _ in 0..6 {
+        let answer = client.get("/");
+        assert_eq!(answer.text(), "quick");
+        let id = answer.header("x-request-id").unwrap_or_default().to_owned();
+        let line = proxy.access_log_entry("its line", |line| line["request_id"] == *id);
+        assert_eq!(line["endpoint"], quick.address().to_string());
+        hedged += usize::from(line["attempts"] == 2);
+    }
+    assert_eq!(hedged, slow.count());
+    assert!(hedged > 0);
+    assert_eq!(
+        client
+            .request("POST", "/", &[("idempotency-key", "7")], b"x")
+            .text(),
+        "quick"
+    );
+    let count = |seen: &crate::support::http_origin::Seen| {
+        seen.header("x-envoy-attempt-count") == Some("2")
+    };
+    assert!(quick.seen().iter().filter(|seen| count(seen)).count() >= hedged);
+    let labels = [("upstream", "app"), ("reason", "hedge")];
+    assert!(proxy.metrics().sum("tidegate_retries_total", &labels) > 0.5);
+    gate.open();
+}
+
+#[test]
+fn a_slow_request_that_might_be_done_twice_is_not_sent_a_second_time() {
+    let (gate, slow) = held();
+    let settings = "retry = { hedge = { after = \"1ms\", budget = 1 } }";
+    let other = Origin::saying("other");
+    let proxy = before(&[slow.address(), other.address()], settings);
+    let mut clients = [proxy.client(), proxy.client()];
+    for client in &mut clients {
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    }
+    slow.wait_for_in_flight(1);
+    gate.open();
+    let mut texts = clients.map(|mut client| client.response("POST").text());
+    texts.sort_unstable();
+    assert_eq!(texts, ["done", "other"]);
+    assert_eq!((slow.count(), other.count()), (1, 1));
+}
