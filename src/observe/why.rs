@@ -1,8 +1,8 @@
 //! Why a request was answered as it was: the decisions taken about it, and the memory they are kept in.
 //!
 //! A worker notes each decision in the request's [`Trail`]; the trails of requests that were refused, failed or
-//! would have been refused, and of one in a hundred others, go to the observer with their exchanges. The
-//! [`Memory`] keeps the newest of them, up to a bound, and finds one by the hash of its request id. Depends on
+//! would have been refused, and of one in a hundred others, go to the observer with their exchanges. Its
+//! memory keeps the newest of them, up to a bound, and finds one by the hash of its request id. Depends on
 //! the exchange and the engine's words.
 
 use std::collections::VecDeque;
