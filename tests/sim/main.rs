@@ -17,6 +17,7 @@ mod upstream;
 mod world;
 
 mod capacity;
+mod ejection;
 mod fairness;
 mod outage;
 mod overload;

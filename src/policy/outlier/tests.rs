@@ -1,5 +1,3 @@
-mod scenario;
-
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);

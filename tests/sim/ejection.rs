@@ -3,10 +3,17 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::*;
-use crate::policy::balance::{Member, Pick, Pool, Slot, Strategy, stand_in};
+use tidegate::clock::Instant;
+use tidegate::policy::balance::{Member, Pick, Pool, Slot, Strategy, stand_in};
+use tidegate::policy::breaker::Outcome;
+use tidegate::policy::outlier::{Config, Decision, Detector, EndpointStats};
 
+use crate::for_each_seed;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const SICK: usize = 3;
 const FALLS_ILL: Instant = Instant::from_nanos(10_000_000_000);
 const HEALS: Instant = Instant::from_nanos(40_000_000_000);
@@ -185,19 +192,14 @@ impl Run {
 }
 
 fn assert_contained(illness: Illness, strategy: Strategy) {
-    for seed in 0..20 {
-        let run = Run::new(seed, strategy).play(illness);
+    let runs = for_each_seed(|seed| Run::new(seed, strategy).play(illness));
+    for (seed, run) in runs.iter().enumerate() {
         let ejected = run.ejected.unwrap().since(FALLS_ILL);
-        assert!(
-            ejected <= SECOND * 5,
-            "seed {seed}: ejected after {ejected:?}"
-        );
+        assert!(ejected <= SECOND * 5, "seed {seed}: out after {ejected:?}");
         let back = run.back.unwrap().since(HEALS);
         assert!(back <= SECOND * 30, "seed {seed}: back after {back:?}");
-        assert!(
-            !run.pool.members()[SICK].endpoint.stats.is_out(END),
-            "seed {seed}: still out"
-        );
+        let stats = &run.pool.members()[SICK].endpoint.stats;
+        assert!(!stats.is_out(END), "seed {seed}: still out");
         let errors = f64::from(run.errors) / f64::from(run.requests);
         assert!(
             errors <= 0.005,
