@@ -11,7 +11,8 @@
 //! - *Start*: doubles while the limit is what holds traffic back and throughput follows, then comes down
 //!   while throughput stays.
 //! - *Plateau*: while the line is surely flat the limit comes down by a tenth a window, not by the slope's
-//!   3%, because a limit above the knee is a queue in the upstream, where nobody can be fair.
+//!   3%, because a limit above the knee is a queue in the upstream, where nobody can be fair. But not below
+//!   what throughput and base latency say the upstream needs, or it would idle every other window.
 //! - *Not limited*: nothing is learned about the limit, so it stays; the latency then is the base.
 //! - *Change*: throughput far off the line at this N is another upstream: the line is forgotten, the limit
 //!   follows the ratio.
@@ -42,6 +43,10 @@ pub const TARGET: f64 = 0.12;
 
 /// How far the limit in force is moved up and down from the limit, as a share of it.
 pub const DITHER: f64 = 0.10;
+
+/// The limit is not brought below so many times what the upstream needs at its base latency (Little's law), so
+/// that it has enough to do when the limit in force is at its lower.
+const KNEE: f64 = 1.05;
 
 /// How far at least, in slots, so that rounding leaves a difference.
 const MIN_DITHER: f64 = 0.7;
@@ -241,12 +246,14 @@ impl Adaptive {
     #[must_use]
     pub fn effective(&self) -> u32 {
         let dither = (self.limit * DITHER).max(MIN_DITHER);
+        let low = (self.limit - dither).ceil();
         let limit = match (self.start, self.high) {
-            (Some(_), _) => self.limit,
-            (None, true) => self.limit + dither,
-            (None, false) => self.limit - dither,
+            (Some(_), _) => self.limit.round(),
+            // Rounding must not make them one: without a difference nothing is learned.
+            (None, true) => (self.limit + dither).round().max(low + 1.0),
+            (None, false) => low,
         };
-        whole(limit.round()).max(1)
+        whole(limit).max(1)
     }
 
     /// When [`Adaptive::observe`] has something to do at the earliest.
@@ -467,6 +474,9 @@ impl Adaptive {
                 step -= (0.5 * (1.0 - allowed / sample.latency)).min(0.25);
             }
         }
+        let calm = self.base.filter(|base| sample.latency < 1.25 * base);
+        let least = calm.map_or(0.0, |base| KNEE * sample.throughput * base);
+        let step = step.max((least / self.limit - 1.0).min(0.0));
         self.scale(1.0 + step.max(-0.25));
     }
 

@@ -55,6 +55,22 @@ fn fifty_clients_within_their_share_do_not_notice_one_that_floods() {
 }
 
 #[test]
+fn twenty_clients_that_fill_four_fifths_pass_beside_one_that_floods() {
+    // The scenario of the overload benchmark: an even share would be a twenty-first, the twenty use most of
+    // theirs, and each slot takes fixed time, so that all of them are free at once or none.
+    let upstream = Upstream::new(10, Duration::from_millis(50));
+    let runs = for_each_seed(|seed| {
+        let victims = Class::new(20, 0.8 * upstream.capacity());
+        let flood = Class::new(1, 4.0 * upstream.capacity());
+        let run = World::new(upstream.clone(), vec![victims, flood], seed).run(LENGTH);
+        run.seen[0].success_from(WARM, LENGTH - WARM)
+    });
+    let mean = runs.iter().sum::<f64>() / runs.len() as f64;
+    assert!(mean >= 0.999, "{mean:.4} answered");
+    assert!(runs.iter().all(|success| *success >= 0.997), "{runs:?}");
+}
+
+#[test]
 fn the_critical_tier_is_served_and_the_batch_tier_gets_its_floor() {
     let capacity = upstream().capacity();
     let runs = for_each_seed(|seed| {

@@ -17,7 +17,7 @@ const INTERVAL_IN_TARGETS: u32 = 20;
 pub(super) enum Ring {
     /// None: nobody waits in it.
     Idle,
-    /// Those that came lately and have not used up their turn.
+    /// Those that came lately and have not used up what they had earned, by the time of their oldest waiter.
     Fresh,
     /// Those served in rotation.
     Old,
@@ -32,6 +32,8 @@ pub(super) struct Flow {
     /// Where it goes back to after it was passed over.
     pub(super) home: Ring,
     pub(super) waiters: List,
+    /// When its oldest waiter came.
+    pub(super) oldest: Instant,
     /// Upstream time it may still use in this round, in nanoseconds by weight; what it used too much, below zero.
     pub(super) deficit: i64,
     /// The tier's round its deficit stands for.
@@ -47,6 +49,7 @@ impl Default for Flow {
             ring: Ring::Idle,
             home: Ring::Old,
             waiters: List::default(),
+            oldest: Instant::ZERO,
             deficit: 0,
             round: 0,
             late_since: None,
@@ -57,6 +60,11 @@ impl Default for Flow {
 impl Flow {
     /// Looks at its oldest waiter; true once there has been a standing queue for an interval.
     pub(super) fn is_overloaded<T>(&mut self, now: Instant, nodes: &Slab<Node<T>>) -> bool {
+        // Who is within its share is not the one whose requests stand in line.
+        if self.ring == Ring::Fresh {
+            self.late_since = None;
+            return false;
+        }
         let oldest = self.waiters.first().and_then(|index| nodes.at(index));
         let Some(oldest) = oldest.filter(|oldest| oldest.sojourn(now) > oldest.target()) else {
             self.late_since = None;
@@ -101,6 +109,11 @@ impl Flow {
         let (sojourn, allowed) = (oldest.sojourn(now), oldest.target() * 2);
         let shed = sojourn > allowed && self.waiters.len() > 1 && self.is_overloaded(now, nodes);
         shed.then(|| (index, Refusal::queue_timeout(sojourn, allowed)))
+    }
+
+    /// The queue before it in its ring.
+    pub(super) fn before(&self) -> Option<u32> {
+        self.links.before()
     }
 
     /// Nobody waits any more: there is no standing queue.

@@ -14,6 +14,13 @@ pub(super) struct Links {
     next: u32,
 }
 
+impl Links {
+    /// The value before.
+    pub(super) fn before(&self) -> Option<u32> {
+        (self.prev != NONE).then_some(self.prev)
+    }
+}
+
 impl Default for Links {
     fn default() -> Self {
         Self {
@@ -76,20 +83,31 @@ impl List {
         (self.last != NONE).then_some(self.last)
     }
 
-    /// Adds the value at `index`, which is in no list.
+    /// Adds the value at `index`, which is in no list, at the end.
     pub(super) fn push_back<S: Store + ?Sized>(&mut self, store: &mut S, index: u32) {
-        let Some(links) = store.links_at(index) else {
-            return;
+        let last = self.last();
+        self.insert(store, index, last);
+    }
+
+    /// Adds the value at `index`, which is in no list, behind the one at `behind`, or at the front.
+    pub(super) fn insert<S: Store + ?Sized>(
+        &mut self,
+        store: &mut S,
+        index: u32,
+        behind: Option<u32>,
+    ) {
+        let prev = behind.unwrap_or(NONE);
+        let next = match store.links_at(prev) {
+            Some(links) => std::mem::replace(&mut links.next, index),
+            None => std::mem::replace(&mut self.first, index),
         };
-        *links = Links {
-            prev: self.last,
-            next: NONE,
-        };
-        match store.links_at(self.last) {
-            Some(links) => links.next = index,
-            None => self.first = index,
+        match store.links_at(next) {
+            Some(links) => links.prev = index,
+            None => self.last = index,
         }
-        self.last = index;
+        if let Some(links) = store.links_at(index) {
+            *links = Links { prev, next };
+        }
         self.len += 1;
     }
 

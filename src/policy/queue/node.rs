@@ -20,7 +20,7 @@ pub(super) struct Node<T> {
     pub(super) cost: Duration,
     /// At least one.
     pub(super) weight: i64,
-    arrived: Instant,
+    pub(super) arrived: Instant,
     deadline: Option<Instant>,
     pub(super) payload: T,
 }

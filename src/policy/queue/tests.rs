@@ -72,9 +72,24 @@ fn tally(served: impl IntoIterator<Item = u64>) -> BTreeMap<u64, u32> {
     })
 }
 
+/// Has `client` use up at once what a newcomer may, and leaves the waiter `last` in its queue.
+fn in_rotation(queue: &mut FairQueue<u64>, client: u64, last: u64) {
+    let burst = u64::try_from(tier::BURST).unwrap();
+    for name in 0..burst {
+        queue.push(at(0), &from(client), name).unwrap();
+    }
+    queue.push(at(0), &from(client), last).unwrap();
+    for name in 0..burst {
+        assert_eq!(pop(queue, at(0)), Some(name));
+    }
+}
+
 #[test]
 fn clients_take_turns_however_much_one_of_them_sends() {
     let mut queue = patient(1_000);
+    for client in 1..=5 {
+        in_rotation(&mut queue, client, client);
+    }
     for _ in 0..100 {
         push(&mut queue, at(0), from(1));
     }
@@ -93,6 +108,7 @@ fn clients_take_turns_however_much_one_of_them_sends() {
 fn a_newcomer_goes_before_those_in_rotation_for_a_burst() {
     let mut queue = patient(1_000);
     for client in 1..=20 {
+        in_rotation(&mut queue, client, client);
         for _ in 0..20 {
             push(&mut queue, at(0), from(client));
         }
@@ -100,12 +116,24 @@ fn a_newcomer_goes_before_those_in_rotation_for_a_burst() {
     for _ in 0..200 {
         assert!(pop(&mut queue, at(0)).is_some());
     }
-    for _ in 0..20 {
+    for _ in 0..40 {
         push(&mut queue, at(1), from(99));
     }
-    let next: Vec<_> = (0..28).filter_map(|_| pop(&mut queue, at(1))).collect();
-    assert_eq!(next[..8], [99; 8], "eight rounds' worth");
-    assert_eq!(tally(next)[&99], 9, "then as one of twenty-one");
+    // Ten rounds have passed, and it was there for none of them: it has what a newcomer has.
+    let next: Vec<_> = (0..53).filter_map(|_| pop(&mut queue, at(1))).collect();
+    assert_eq!(next[..32], [99; 32], "a burst");
+    assert_eq!(tally(next)[&99], 33, "then as one of twenty-one");
+}
+
+#[test]
+fn those_within_their_share_go_in_the_order_of_their_coming() {
+    let mut queue = patient(1_000);
+    in_rotation(&mut queue, 1, 100);
+    for (millis, client) in [(1, 2), (2, 3), (3, 2), (4, 4), (5, 3), (6, 2)] {
+        queue.push(at(millis), &from(client), millis).unwrap();
+    }
+    let order: Vec<_> = (0..7).filter_map(|_| pop(&mut queue, at(7))).collect();
+    assert_eq!(order, [1, 2, 3, 4, 5, 6, 100]);
 }
 
 #[test]
@@ -282,17 +310,18 @@ fn a_standing_queue_is_served_newest_first_and_shed_from_the_oldest() {
         let name = names.next().unwrap();
         queue.push(at(now), &from(7), name).unwrap();
     };
+    in_rotation(&mut queue, 7, 99);
     for millis in 0..20 {
         send(&mut queue, millis);
     }
-    assert_eq!(pop(&mut queue, at(20)), Some(0), "a burst goes in order");
-    assert_eq!(pop(&mut queue, at(100)), Some(1), "not yet an interval");
+    assert_eq!(pop(&mut queue, at(20)), Some(99), "a burst goes in order");
+    assert_eq!(pop(&mut queue, at(100)), Some(0), "not yet an interval");
     for millis in 112..117 {
         send(&mut queue, millis);
     }
     let (served, dropped) = pop_dropping(&mut queue, at(120));
     assert_eq!(served, Some(24), "newest first");
-    let shed: Vec<_> = (2..20).map(|name| (name, Reason::QueueTimeout)).collect();
+    let shed: Vec<_> = (1..20).map(|name| (name, Reason::QueueTimeout)).collect();
     assert_eq!(dropped, shed, "oldest first, down to twice the target");
     assert_eq!(pop(&mut queue, at(120)), Some(23), "it still stands");
     send(&mut queue, 125);
@@ -306,12 +335,13 @@ fn a_standing_queue_is_served_newest_first_and_shed_from_the_oldest() {
 #[test]
 fn shedding_leaves_one_waiter_to_serve() {
     let mut queue = FairQueue::new(config(Duration::from_secs(10), 100));
+    in_rotation(&mut queue, 7, 99);
     for name in 0..20 {
         queue.push(at(0), &from(7), name).unwrap();
     }
-    assert_eq!(pop(&mut queue, at(90)), Some(0));
+    assert_eq!(pop(&mut queue, at(90)), Some(99));
     let (served, dropped) = pop_dropping(&mut queue, at(200));
-    assert_eq!((served, dropped.len()), (Some(19), 18));
+    assert_eq!((served, dropped.len()), (Some(19), 19));
 }
 
 #[test]
