@@ -46,12 +46,15 @@ fn main() {
     let origin = peers::start_origin(directory.path(), cores.load);
     let mut peers = Vec::new();
     if let Some(binary) = &options.tidegate {
-        peers.push(Peer::tidegate(
-            directory.path(),
-            cores.proxy,
-            origin.address(),
-            binary,
-        ));
+        for policies in [true, false] {
+            peers.push(Peer::tidegate(
+                directory.path(),
+                cores.proxy,
+                origin.address(),
+                binary,
+                policies,
+            ));
+        }
     }
     peers.push(Peer::nginx(
         directory.path(),

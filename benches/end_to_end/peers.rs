@@ -22,6 +22,13 @@ impl Origin {
     }
 }
 
+/// What turns every policy of an upstream off.
+const NO_POLICIES: &str = r#"concurrency = { mode = "off" }
+breaker = { mode = "off" }
+outlier = { mode = "off" }
+retry = { mode = "off" }
+"#;
+
 /// Starts the origin.
 pub(crate) fn start_origin(directory: &Path, core: Option<usize>) -> Origin {
     let place = fresh(directory, "origin");
@@ -55,14 +62,20 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Tidegate with what it does by default: every policy, metrics, and a JSON access log.
+    /// Tidegate with metrics and a JSON access log, and with every policy as by default or with none.
     pub(crate) fn tidegate(
         directory: &Path,
         core: Option<usize>,
         origin: SocketAddr,
         binary: &Path,
+        policies: bool,
     ) -> Self {
-        let place = fresh(directory, "tidegate");
+        let (name, policies, overload) = if policies {
+            (crate::report::TIDEGATE, "", "enforce")
+        } else {
+            ("Tidegate, policies off", NO_POLICIES, "off")
+        };
+        let place = fresh(directory, &name.replace(", ", "-"));
         let (address, admin) = (free_address(), free_address());
         let log = place.join("access.log");
         let config = place.join("tidegate.toml");
@@ -71,6 +84,7 @@ impl Peer {
 
 [server]
 workers = 1
+overload = "{overload}"
 
 [[listen]]
 name = "public"
@@ -82,7 +96,7 @@ address = "{admin}"
 
 [upstreams.origin]
 endpoints = ["{origin}"]
-
+{policies}
 [[routes]]
 name = "all"
 match = {{ path_prefix = "/" }}
@@ -102,7 +116,7 @@ access_log = {{ format = "json", path = "{log}" }}
             &[address, admin],
         );
         Self {
-            name: crate::report::TIDEGATE,
+            name,
             http1: address,
             http2: address,
             log: Some(log),
