@@ -119,6 +119,8 @@ pub struct UpstreamState {
     protection: Protection,
     outliers: Detector,
     ejects: AtomicMode,
+    /// Ejections that were made, and that would have been.
+    ejected: [AtomicU64; 2],
     retries: Retries,
     resends: AtomicMode,
     resent: [[AtomicU64; Failure::COUNT]; 2],
@@ -158,6 +160,7 @@ impl UpstreamState {
             protection: Protection::new(&config.protection, now),
             outliers: Detector::new(config.outlier.config, now),
             ejects: AtomicMode::new(config.outlier.mode),
+            ejected: Default::default(),
             retries: Retries::new(config.retry.config, now),
             resends: AtomicMode::new(config.retry.mode),
             resent: Default::default(),
@@ -203,6 +206,19 @@ impl UpstreamState {
     #[must_use]
     pub const fn retries(&self) -> &Retries {
         &self.retries
+    }
+
+    fn count_ejection(&self, mode: Mode) {
+        if let Some(count) = self.ejected.get(usize::from(mode == Mode::Observe)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often an endpoint was ejected, or would have been in this mode.
+    #[must_use]
+    pub fn ejections(&self, mode: Mode) -> u64 {
+        let count = self.ejected.get(usize::from(mode == Mode::Observe));
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Whether endpoints are ejected.
@@ -269,7 +285,8 @@ impl UpstreamState {
     /// Judges the endpoints by their answers. To be called each second, and when [`Lease::observe`] asks for
     /// it. What was decided, with the endpoint it concerns.
     pub fn judge(&self, now: Instant) -> Vec<(Arc<EndpointState>, outlier::Decision)> {
-        if self.ejects.get() == Mode::Off {
+        let mode = self.ejects.get();
+        if mode == Mode::Off {
             return Vec::new();
         }
         let set = self.endpoints.load();
@@ -286,9 +303,12 @@ impl UpstreamState {
             | outlier::Decision::Spared { index, .. }
             | outlier::Decision::Returned { index }) = decision;
             let endpoint = members.get(index)?;
-            let returned = matches!(decision, outlier::Decision::Returned { .. });
-            if returned && self.ejects.get() == Mode::Enforce {
-                endpoint.slot().returned(now);
+            match decision {
+                outlier::Decision::Ejected { .. } => self.count_ejection(mode),
+                outlier::Decision::Returned { .. } if mode == Mode::Enforce => {
+                    endpoint.slot().returned(now);
+                }
+                outlier::Decision::Returned { .. } | outlier::Decision::Spared { .. } => {}
             }
             Some((Arc::clone(endpoint), decision))
         });

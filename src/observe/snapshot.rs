@@ -59,6 +59,8 @@ pub struct UpstreamView {
     pub circuit: CircuitView,
     /// What is sent to it again.
     pub retries: RetryView,
+    /// Ejections of its endpoints: how many there were, and would have been.
+    pub ejections: (u64, u64),
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
 }

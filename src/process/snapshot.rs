@@ -105,6 +105,10 @@ impl Views {
             limit: limit(protection),
             circuit: circuit(upstream.name(), protection.circuit(), now),
             retries: retries(upstream, now),
+            ejections: (
+                upstream.ejections(Mode::Enforce),
+                upstream.ejections(Mode::Observe),
+            ),
             endpoints,
         }
     }

@@ -139,6 +139,7 @@ async fn whichever(
 
 fn note(track: &mut Track, after: Duration) {
     track.count_attempt();
+    track.enters(Phase::Body);
     let seen = (after.as_secs_f64(), f64::NAN, Some(Unit::Seconds));
     track.decided(Policy::Hedge, Verdict::SentAgain, seen);
 }

@@ -127,6 +127,13 @@ impl Exposition {
             "Requests sent again, by what had failed; mode observe: those that would have been.",
             rows,
         )?;
+        let rows = upstreams().flat_map(|one| {
+            let (made, observed) = one.ejections;
+            let labels = move |mode| [("upstream", &*one.name), ("mode", mode)];
+            [(labels("enforce"), made), (labels("observe"), observed)]
+        });
+        let help = "Ejections of endpoints; mode observe: those that would have been.";
+        out.counters("tidegate_ejections", help, rows)?;
         let rows = upstreams();
         let rows = rows.map(|one| ([("upstream", &*one.name)], one.retries.budget_remaining));
         out.gauges(
