@@ -407,6 +407,28 @@ fn an_endpoint_that_fails_in_a_row_is_ejected() {
         metrics.value("tidegate_endpoint_healthy", &labels),
         Some(0.0)
     );
+    let labels = [("upstream", "app"), ("mode", "enforce")];
+    assert_eq!(
+        metrics.value("tidegate_ejections_total", &labels),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn an_ejection_on_trial_is_counted_and_takes_nothing_out() {
+    let bad = Origin::http1(|_| Reply::new(500));
+    let good = Origin::saying("good");
+    let settings = "outlier = { mode = \"observe\", consecutive_failures = 3 }
+        breaker = { mode = \"off\" }";
+    let proxy = before(&[bad.address(), good.address()], settings);
+    let mut client = proxy.client();
+    for _ in 0..12 {
+        client.get("/");
+    }
+    assert_eq!((bad.count(), good.count()), (6, 6));
+    assert_eq!(state_of(&proxy, bad.address()), "healthy");
+    let labels = [("upstream", "app"), ("mode", "observe")];
+    assert!(proxy.metrics().sum("tidegate_ejections_total", &labels) > 0.5);
 }
 
 #[test]
