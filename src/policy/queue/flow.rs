@@ -1,7 +1,6 @@
 //! One queue of a tier: its waiters, its account with the round robin, and `CoDel`'s view of it.
 
-use std::time::Duration;
-
+use super::Turn;
 use super::list::{Linked, Links, List};
 use super::node::Node;
 use super::refusal::Refusal;
@@ -59,24 +58,26 @@ impl Default for Flow {
 
 impl Flow {
     /// Looks at its oldest waiter; true once there has been a standing queue for an interval.
-    pub(super) fn is_overloaded<T>(&mut self, now: Instant, nodes: &Slab<Node<T>>) -> bool {
+    pub(super) fn is_overloaded<T>(&mut self, turn: &Turn, nodes: &Slab<Node<T>>) -> bool {
         // Who is within its share is not the one whose requests stand in line.
         if self.ring == Ring::Fresh {
             self.late_since = None;
             return false;
         }
         let oldest = self.waiters.first().and_then(|index| nodes.at(index));
-        let Some(oldest) = oldest.filter(|oldest| oldest.sojourn(now) > oldest.target()) else {
+        let late = |oldest: &&Node<T>| oldest.sojourn(turn.now) > oldest.patience(turn.max_wait);
+        let Some(oldest) = oldest.filter(late) else {
             self.late_since = None;
             return false;
         };
-        let since = *self.late_since.get_or_insert_with(|| oldest.late_from());
-        now.since(since) >= oldest.target() * INTERVAL_IN_TARGETS
+        let from = || oldest.late_from(turn.max_wait);
+        let since = *self.late_since.get_or_insert_with(from);
+        turn.now.since(since) >= oldest.target() * INTERVAL_IN_TARGETS
     }
 
     /// Whoever is served next: the oldest, or while overloaded the newest.
-    pub(super) fn next<T>(&mut self, now: Instant, nodes: &Slab<Node<T>>) -> Option<u32> {
-        if self.is_overloaded(now, nodes) {
+    pub(super) fn next<T>(&mut self, turn: &Turn, nodes: &Slab<Node<T>>) -> Option<u32> {
+        if self.is_overloaded(turn, nodes) {
             self.waiters.last()
         } else {
             self.waiters.first()
@@ -84,8 +85,8 @@ impl Flow {
     }
 
     /// Whoever is served last, and so loses least by being sent away.
-    pub(super) fn least_entitled<T>(&mut self, now: Instant, nodes: &Slab<Node<T>>) -> Option<u32> {
-        if self.is_overloaded(now, nodes) {
+    pub(super) fn least_entitled<T>(&mut self, turn: &Turn, nodes: &Slab<Node<T>>) -> Option<u32> {
+        if self.is_overloaded(turn, nodes) {
             self.waiters.first()
         } else {
             self.waiters.last()
@@ -93,21 +94,20 @@ impl Flow {
     }
 
     /// The oldest waiter and its refusal, if it has waited too long: past `max_wait` or its deadline, or, while
-    /// overloaded, twice the target (Facebook's rule). The last one is left in peace, so that shedding never
+    /// overloaded, twice the patience with it (Facebook's rule). The last one is left in peace, so that shedding never
     /// idles the upstream.
     pub(super) fn outstayed<T>(
         &mut self,
-        now: Instant,
+        turn: &Turn,
         nodes: &Slab<Node<T>>,
-        max_wait: Duration,
     ) -> Option<(u32, Refusal)> {
         let index = self.waiters.first()?;
         let oldest = nodes.at(index)?;
-        if let Some(refusal) = oldest.overdue(now, max_wait) {
+        if let Some(refusal) = oldest.overdue(turn.now, turn.max_wait) {
             return Some((index, refusal));
         }
-        let (sojourn, allowed) = (oldest.sojourn(now), oldest.target() * 2);
-        let shed = sojourn > allowed && self.waiters.len() > 1 && self.is_overloaded(now, nodes);
+        let (sojourn, allowed) = (oldest.sojourn(turn.now), oldest.patience(turn.max_wait) * 2);
+        let shed = sojourn > allowed && self.waiters.len() > 1 && self.is_overloaded(turn, nodes);
         shed.then(|| (index, Refusal::queue_timeout(sojourn, allowed)))
     }
 

@@ -55,9 +55,16 @@ impl<T> Node<T> {
         (self.cost / 5).max(MIN_TARGET)
     }
 
-    /// The instant from which its sojourn is above the target.
-    pub(super) fn late_from(&self) -> Instant {
-        self.arrived.after(self.target())
+    /// The sojourn up to which a queue that stands is nobody's trouble: a quarter of what one may wait. Clients
+    /// that send as soon as they are answered keep a short queue standing for ever, and serving the newest
+    /// first would refuse the others of them for nothing.
+    pub(super) fn patience(&self, max_wait: Duration) -> Duration {
+        self.target().max(max_wait / 4)
+    }
+
+    /// The instant from which its sojourn is beyond that.
+    pub(super) fn late_from(&self, max_wait: Duration) -> Instant {
+        self.arrived.after(self.patience(max_wait))
     }
 
     /// The instant from which [`Node::overdue`] speaks.

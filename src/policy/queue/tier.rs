@@ -115,7 +115,7 @@ impl Tier {
         nodes: &Slab<Node<T>>,
     ) -> Option<u32> {
         let flow = self.flows.get_mut(flow as usize)?;
-        flow.least_entitled(turn.now, nodes)
+        flow.least_entitled(turn, nodes)
     }
 
     /// Adds the waiter at `index` to its queue.
@@ -228,7 +228,7 @@ impl Tier {
                 }
                 continue;
             }
-            let index = queue.next(turn.now, nodes)?;
+            let index = queue.next(turn, nodes)?;
             let next = nodes.at(index)?;
             if blocked(next.client) {
                 queue.home = queue.ring;
@@ -258,9 +258,9 @@ impl Tier {
         nodes: &Slab<Node<T>>,
     ) -> Option<(u32, Refusal)> {
         let queue = self.flows.get_mut(flow as usize)?;
-        let oldest = queue.outstayed(turn.now, nodes, turn.max_wait);
+        let oldest = queue.outstayed(turn, nodes);
         oldest.or_else(|| {
-            let next = queue.next(turn.now, nodes)?;
+            let next = queue.next(turn, nodes)?;
             let refusal = nodes.at(next)?.overdue(turn.now, turn.max_wait)?;
             Some((next, refusal))
         })
