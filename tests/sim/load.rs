@@ -14,6 +14,9 @@ pub(crate) struct Class {
     pub(crate) retries: u32,
     /// After this time they no longer care.
     pub(crate) patience: Duration,
+    /// How many requests they keep under way, each followed by the next; none: they send at their rate, whatever
+    /// the answers do.
+    pub(crate) closed: Option<usize>,
 }
 
 impl Class {
@@ -25,6 +28,27 @@ impl Class {
             rate: vec![(Duration::ZERO, rate)],
             retries: 0,
             patience: Duration::from_secs(5),
+            closed: None,
+        }
+    }
+
+    /// One client that keeps so many requests under way.
+    pub(crate) fn closed(under_way: usize) -> Self {
+        Self {
+            closed: Some(under_way),
+            ..Self::new(1, 0.0)
+        }
+    }
+
+    /// The same, sending nothing but in bursts: `factor` times the rate for a `factor`-th of each second.
+    pub(crate) fn bursty(self, factor: f64, length: Duration) -> Self {
+        let rate = self.rate_at(Duration::ZERO);
+        let burst = Duration::from_secs_f64(1.0 / factor);
+        let seconds = (0..length.as_secs()).map(Duration::from_secs);
+        let parts = seconds.flat_map(|from| [(from, rate * factor), (from + burst, 0.0)]);
+        Self {
+            rate: parts.collect(),
+            ..self
         }
     }
 
@@ -38,6 +62,18 @@ impl Class {
             patience,
             ..self
         }
+    }
+
+    /// When, from `at` on, the rate is above zero; none when it never is again.
+    pub(crate) fn active_from(&self, at: Duration) -> Option<Duration> {
+        if self.rate_at(at) > 0.0 {
+            return Some(at);
+        }
+        let mut later = self
+            .rate
+            .iter()
+            .filter(|(from, rate)| *from > at && *rate > 0.0);
+        later.next().map(|(from, _)| *from)
     }
 
     pub(crate) fn rate_at(&self, at: Duration) -> f64 {

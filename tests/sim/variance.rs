@@ -46,3 +46,32 @@ fn nobody_is_refused_below_seventy_percent_however_service_times_vary() {
         }
     }
 }
+
+#[test]
+fn a_client_that_waits_for_its_answers_is_not_refused() {
+    // Sixty-four connections, each with the next request at once: the upstream has always more to do than it
+    // can, and nobody waits longer for that than a moment.
+    let upstream = Upstream::new(8, Duration::from_millis(2));
+    let runs = for_each_seed(|seed| {
+        let run = World::new(upstream.clone(), vec![Class::closed(64)], seed).run(LENGTH);
+        (run.seen[0].refusals(), run.seen[0].answered.len())
+    });
+    for (seed, (refused, answered)) in runs.into_iter().enumerate() {
+        assert_eq!(refused, 0, "seed {seed}: of {answered}");
+        let share = answered as f64 / LENGTH.as_secs_f64() / upstream.capacity();
+        assert!(share >= 0.95, "seed {seed}: {share:.3} of the capacity");
+    }
+}
+
+#[test]
+fn bursts_that_the_upstream_carries_in_a_moment_are_not_refused() {
+    let upstream = Upstream::new(20, Duration::from_millis(10)).service(Service::Lognormal(0.5));
+    let runs = for_each_seed(|seed| {
+        let clients = Class::new(20, 0.3 * upstream.capacity()).bursty(3.0, LENGTH);
+        let run = World::new(upstream.clone(), vec![clients], seed).run(LENGTH);
+        run.seen[0].refusals() as f64 / run.seen[0].sent as f64
+    });
+    for (seed, refused) in runs.into_iter().enumerate() {
+        assert!(refused <= 0.001, "seed {seed}: {refused:.4} refused");
+    }
+}

@@ -21,6 +21,8 @@ const BEAT: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Send(usize),
+    /// The next request of clients that wait for their answers.
+    Next(usize),
     /// The upstream's next completion, unless its state has changed since.
     Upstream(u64),
     Look(usize),
@@ -112,6 +114,9 @@ impl World {
     pub(crate) fn run(mut self, length: Duration) -> Run {
         for class in 0..self.classes.len() {
             self.plan_send(class);
+            for _ in 0..self.classes[class].closed.unwrap_or(0) {
+                self.plan(Duration::ZERO, Event::Next(class));
+            }
         }
         for (index, (at, _)) in self.changes.clone().into_iter().enumerate() {
             self.plan(at, Event::Change(index));
@@ -143,6 +148,7 @@ impl World {
                 self.send(class);
                 self.plan_send(class);
             }
+            Event::Next(class) => self.send(class),
             Event::Upstream(version) if version == self.version => {
                 let now = self.now.as_nanos() as f64 / 1e9;
                 for id in self.upstream.done(now) {
@@ -184,13 +190,15 @@ impl World {
     }
 
     fn plan_send(&mut self, class: usize) {
-        let rate = self.classes[class].rate_at(self.elapsed());
-        let (pause, event) = if rate > 0.0 {
-            (-(1.0 - self.rng.f64()).ln() / rate, Event::Send(class))
-        } else {
-            return;
+        // Nobody sends while the rate is zero; it begins again with the next part that has one.
+        let now = self.elapsed();
+        let from = match self.classes[class].active_from(now) {
+            Some(from) => from,
+            None => return,
         };
-        self.plan(self.elapsed() + Duration::from_secs_f64(pause), event);
+        let rate = self.classes[class].rate_at(from);
+        let pause = -(1.0 - self.rng.f64()).ln() / rate;
+        self.plan(from + Duration::from_secs_f64(pause), Event::Send(class));
     }
 
     fn plan_upstream(&mut self) {
@@ -303,6 +311,14 @@ impl World {
         let first = sent.first;
         seen.answered
             .push((first.since(Instant::ZERO), self.now.since(first)));
+        self.follow(sent.class);
+    }
+
+    /// Clients that wait for their answers send the next request at once.
+    fn follow(&mut self, class: usize) {
+        if self.classes[class].closed.is_some() {
+            self.plan(self.elapsed(), Event::Next(class));
+        }
     }
 
     /// The client no longer waits for this try.
@@ -333,6 +349,7 @@ impl World {
         };
         if sent.tries > self.classes[sent.class].retries {
             self.seen[sent.class].failed += 1;
+            self.follow(sent.class);
             return;
         }
         self.serial += 1;
