@@ -49,3 +49,47 @@ fn the_limit_follows_capacity_down_within_two_seconds_and_up_within_ten() {
         assert!(share >= 0.9, "seed {seed}: goodput {share:.3}");
     }
 }
+
+#[test]
+fn a_pause_of_a_second_leaves_no_trace() {
+    let second = Duration::from_secs(1);
+    let runs = for_each_seed(|seed| {
+        let upstream = Upstream::new(20, Duration::from_millis(50));
+        let clients = Class::new(20, 0.6 * WHOLE);
+        let run = World::new(upstream, vec![clients], seed)
+            .changing(&[
+                (DOWN, |up| up.slowed = 1e6),
+                (DOWN + second, |up| up.slowed = 1.0),
+            ])
+            .run(LENGTH);
+        run.seen[0].success_from(DOWN + second * 3, LENGTH - second)
+    });
+    for (seed, success) in runs.into_iter().enumerate() {
+        assert!(success >= 0.999, "seed {seed}: {success:.4} answered");
+    }
+}
+
+#[test]
+fn an_upstream_that_slows_down_bit_by_bit_is_kept_at_what_it_still_carries() {
+    // As one that leaks memory does: 2% slower every second, three times slower in the end.
+    let leak = |second: u64| {
+        let slower: fn(&mut Upstream) = |up| up.slowed *= 1.02;
+        (Duration::from_secs(second), slower)
+    };
+    let leaks: Vec<_> = (5..LENGTH.as_secs()).map(leak).collect();
+    let runs = for_each_seed(|seed| {
+        let upstream = Upstream::new(20, Duration::from_millis(50));
+        let clients = Class::new(20, 1.5 * WHOLE);
+        World::new(upstream, vec![clients], seed)
+            .changing(&leaks)
+            .run(LENGTH)
+    });
+    for (seed, run) in runs.iter().enumerate() {
+        for second in (10..LENGTH.as_secs() - 5).step_by(5) {
+            let from = Duration::from_secs(second);
+            let left = WHOLE / 1.02_f64.powf(second as f64 - 5.0 + 2.5);
+            let share = run.seen[0].goodput(from, from + Duration::from_secs(5)) / left;
+            assert!(share >= 0.9, "seed {seed}, {from:?}: goodput {share:.3}");
+        }
+    }
+}
