@@ -192,9 +192,8 @@ impl World {
     fn plan_send(&mut self, class: usize) {
         // Nobody sends while the rate is zero; it begins again with the next part that has one.
         let now = self.elapsed();
-        let from = match self.classes[class].active_from(now) {
-            Some(from) => from,
-            None => return,
+        let Some(from) = self.classes[class].active_from(now) else {
+            return;
         };
         let rate = self.classes[class].rate_at(from);
         let pause = -(1.0 - self.rng.f64()).ln() / rate;
