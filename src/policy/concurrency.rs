@@ -13,6 +13,8 @@
 //! - *Plateau*: while the line is surely flat the limit comes down by a tenth a window, not by the slope's
 //!   3%, because a limit above the knee is a queue in the upstream, where nobody can be fair. But not below
 //!   what throughput and base latency say the upstream needs, or it would idle every other window.
+//! - *Fast upstreams*: the limit does not come below [`SLACK`] of throughput. A queue that short in the upstream
+//!   harms nobody, and a tighter limit would measure this proxy's own event loop and take its batches apart.
 //! - *Not limited*: nothing is learned about the limit, so it stays; the latency then is the base.
 //! - *Change*: throughput far off the line at this N is another upstream: the line is forgotten, the limit
 //!   follows the ratio.
@@ -47,6 +49,9 @@ pub const DITHER: f64 = 0.10;
 /// The limit is not brought below so many times what the upstream needs at its base latency (Little's law), so
 /// that it has enough to do when the limit in force is at its lower.
 const KNEE: f64 = 1.05;
+
+/// Seconds of the upstream's throughput that are always let in.
+const SLACK: f64 = 0.001;
 
 /// How far at least, in slots, so that rounding leaves a difference.
 const MIN_DITHER: f64 = 0.7;
@@ -130,9 +135,10 @@ impl Config {
         self.max
     }
 
-    /// `limit` within the bounds.
-    fn clamp(&self, limit: f64) -> f64 {
-        limit.clamp(f64::from(self.min), f64::from(self.max))
+    /// `limit` within the bounds, but not below `least` where they allow that.
+    fn clamp(&self, limit: f64, least: f64) -> f64 {
+        let max = f64::from(self.max);
+        limit.clamp(f64::from(self.min).max(least).min(max), max)
     }
 }
 
@@ -239,7 +245,7 @@ impl Adaptive {
     /// Takes over another configuration. What was learned stays, within the new bounds.
     pub fn update(&mut self, config: Config) {
         self.config = config;
-        self.limit = config.clamp(self.limit);
+        self.limit = self.clamp(self.limit);
     }
 
     /// The limit in force now, in requests.
@@ -357,7 +363,7 @@ impl Adaptive {
         if let Some(base) = self.base.filter(|_| sample.limited >= 0.8) {
             self.limit = self.limit.min(3.0 * sample.throughput * base);
         }
-        self.limit = self.config.clamp(self.limit);
+        self.limit = self.clamp(self.limit);
     }
 
     /// Doubles while throughput follows; comes down while throughput stays.
@@ -394,9 +400,7 @@ impl Adaptive {
             (Direction::Up, false) => {
                 self.search(Direction::Down, last, last.concurrency() * DESCENT);
             }
-            (Direction::Probe | Direction::Down, false)
-                if self.limit > f64::from(self.config.min) =>
-            {
+            (Direction::Probe | Direction::Down, false) if self.limit > self.clamp(0.0) => {
                 self.search(Direction::Down, point, self.limit * DESCENT);
             }
             // Back to the last limit at which more did not help, or on at the bound.
@@ -523,7 +527,12 @@ impl Adaptive {
     }
 
     fn scale(&mut self, factor: f64) {
-        self.limit = self.config.clamp(self.limit * factor);
+        self.limit = self.clamp(self.limit * factor);
+    }
+
+    fn clamp(&self, limit: f64) -> f64 {
+        let throughput = self.last.map_or(0.0, |last| last.throughput);
+        self.config.clamp(limit, SLACK * throughput)
     }
 }
 

@@ -80,9 +80,14 @@ impl Made {
 
     /// Runs an upstream of so many slots that is asked for more than it carries.
     fn saturate(&mut self, seconds: u64, slots: f64) {
+        self.saturate_at(200.0, seconds, slots);
+    }
+
+    /// The same, where a slot serves `rate` requests a second.
+    fn saturate_at(&mut self, rate: f64, seconds: u64, slots: f64) {
         for _ in 0..seconds * 100 {
             let inside = f64::from(self.adaptive.effective());
-            let throughput = inside.min(slots) * 200.0;
+            let throughput = inside.min(slots) * rate;
             let latency = Duration::from_secs_f64(inside / throughput);
             let course = Course {
                 completed: throughput,
@@ -125,6 +130,14 @@ fn the_order_of_magnitude_is_found_upwards_and_downwards() {
         );
         assert!(!made.adaptive.report().starting);
     }
+}
+
+#[test]
+fn a_fast_upstream_keeps_a_millisecond_of_its_throughput() {
+    let mut made = Made::new();
+    made.saturate_at(10_000.0, 20, 2.0);
+    assert!((made.limit() - 20.0).abs() < 1.0, "{}", made.limit());
+    assert!(!made.adaptive.report().starting);
 }
 
 #[test]
