@@ -13,7 +13,7 @@
 //! - *Plateau*: while the line is surely flat the limit comes down by a tenth a window, not by the slope's
 //!   3%, because a limit above the knee is a queue in the upstream, where nobody can be fair. But not below
 //!   what throughput and base latency say the upstream needs, or it would idle every other window.
-//! - *Fast upstreams*: the limit does not come below [`SLACK`] of throughput. A queue that short in the upstream
+//! - *Fast upstreams*: the limit does not come below `SLACK` of throughput. A queue that short in the upstream
 //!   harms nobody, and a tighter limit would measure this proxy's own event loop and take its batches apart.
 //! - *Not limited*: nothing is learned about the limit, so it stays; the latency then is the base.
 //! - *Change*: throughput far off the line at this N is another upstream: the line is forgotten, the limit
