@@ -287,6 +287,9 @@ impl Adaptive {
     pub fn observe(&mut self, now: Instant, totals: &Totals, frozen: bool) -> u32 {
         match self.window {
             _ if frozen => {
+                // Who comes back is not who went: the curve of before says nothing, nor does the limit.
+                self.forget();
+                self.start = Some(Start::default());
                 self.window = Window::Settling(now.after(MIN_WINDOW));
                 self.next_check = now.after(MIN_WINDOW);
             }
@@ -380,7 +383,12 @@ impl Adaptive {
         self.fit.add(point);
         let Some(last) = start.last else {
             self.learn_base(Self::rise(0.0), sample.latency);
-            return self.search(Direction::Probe, point, self.limit * DESCENT);
+            let lower = self.limit * DESCENT;
+            return if lower > self.clamp(0.0) {
+                self.search(Direction::Probe, point, lower);
+            } else {
+                self.search(Direction::Up, point, self.limit * 2.0);
+            };
         };
         let (elasticity, error) = last.elasticity_to(&point, sample.noise());
         self.elasticity = Some(elasticity);

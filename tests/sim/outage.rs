@@ -12,6 +12,8 @@ use crate::world::{Run, World};
 
 const DOWN: Duration = Duration::from_secs(20);
 const UP: Duration = Duration::from_secs(50);
+/// When an upstream that starts slowly is at its full speed.
+const WARM: Duration = Duration::from_secs(54);
 const LENGTH: Duration = Duration::from_secs(80);
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,30 @@ fn traffic_is_back_within_five_seconds_of_the_upstream_and_never_without_protect
         assert!(
             without < 0.5,
             "seed {seed}: {without:.3} without protection"
+        );
+    }
+}
+
+#[test]
+fn an_upstream_that_comes_back_cold_is_not_knocked_over_again() {
+    let runs = for_each_seed(|seed| {
+        let upstream = Upstream::new(20, Duration::from_millis(50));
+        let clients = Class::new(20, 0.8 * upstream.capacity()).retrying(3, PATIENCE);
+        let run = World::new(upstream, vec![clients], seed)
+            .changing(&[
+                (DOWN, |up| up.slowed = 1e6),
+                (UP, |up| up.slowed = 4.0),
+                (UP + Duration::from_secs(2), |up| up.slowed = 2.0),
+                (WARM, |up| up.slowed = 1.0),
+            ])
+            .run(LENGTH);
+        let from = WARM + Duration::from_secs(5);
+        run.seen[0].goodput(from, LENGTH - PATIENCE) / (0.8 * 400.0)
+    });
+    for (seed, share) in runs.into_iter().enumerate() {
+        assert!(
+            share >= 0.95,
+            "seed {seed}: {share:.3} of what is asked for"
         );
     }
 }

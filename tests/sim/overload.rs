@@ -74,3 +74,17 @@ fn goodput_stays_up_whatever_the_service_and_its_discipline() {
         }
     }
 }
+
+#[test]
+fn goodput_stays_up_over_a_network_that_takes_its_time() {
+    // A third of what the limit sees as latency is the way there and back.
+    let runs = for_each_seed(|seed| {
+        let run = World::new(upstream(), load(5.0), seed)
+            .network(Duration::from_millis(5), Duration::from_millis(5))
+            .run(LENGTH);
+        run.seen[0].goodput(WARM, LENGTH) / upstream().capacity()
+    });
+    for (seed, goodput) in runs.into_iter().enumerate() {
+        assert!(goodput >= 0.95, "seed {seed}: goodput {goodput:.3}");
+    }
+}

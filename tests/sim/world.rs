@@ -25,6 +25,10 @@ enum Event {
     Next(usize),
     /// The upstream's next completion, unless its state has changed since.
     Upstream(u64),
+    /// A request reaches the upstream.
+    Arrive(usize),
+    /// Its answer reaches the proxy.
+    Answer(usize),
     Look(usize),
     GiveUp(usize),
     Beat,
@@ -64,6 +68,8 @@ pub(crate) struct World {
     upstream: Upstream,
     classes: Vec<Class>,
     changes: Vec<Change>,
+    /// One way between proxy and upstream: the least time, and the mean of what comes on top.
+    network: Option<(Duration, Duration)>,
     seen: Vec<Seen>,
     limits: Vec<(Duration, f64)>,
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
@@ -94,6 +100,7 @@ impl World {
             seen: vec![Seen::default(); classes.len()],
             classes,
             changes: Vec::new(),
+            network: None,
             limits: Vec::new(),
             events: BinaryHeap::new(),
             sent: BTreeMap::new(),
@@ -108,6 +115,12 @@ impl World {
     /// The upstream changes at these times.
     pub(crate) fn changing(mut self, changes: &[Change]) -> Self {
         self.changes = changes.to_vec();
+        self
+    }
+
+    /// The way to the upstream and back takes at least `least` each, and `jitter` more on average.
+    pub(crate) fn network(mut self, least: Duration, jitter: Duration) -> Self {
+        self.network = Some((least, jitter));
         self
     }
 
@@ -152,11 +165,13 @@ impl World {
             Event::Upstream(version) if version == self.version => {
                 let now = self.now.as_nanos() as f64 / 1e9;
                 for id in self.upstream.done(now) {
-                    self.done(id);
+                    self.travel(Event::Answer(id));
                 }
                 self.plan_upstream();
             }
             Event::Upstream(_) => {}
+            Event::Arrive(id) => self.arrive(id),
+            Event::Answer(id) => self.done(id),
             Event::Look(id) => self.look(id),
             Event::GiveUp(id) => self.give_up(id),
             Event::Beat => {
@@ -254,6 +269,21 @@ impl World {
 
     fn begin(&mut self, id: usize, admission: Admission) {
         self.sent.get_mut(&id).unwrap().admitted = Some((admission, self.now));
+        self.travel(Event::Arrive(id));
+    }
+
+    /// Lets an event happen at the other end of the network.
+    fn travel(&mut self, event: Event) {
+        match self.network {
+            None => self.handle(event),
+            Some((least, jitter)) => {
+                let more = jitter.mul_f64(-(1.0 - self.rng.f64()).ln());
+                self.plan(self.elapsed() + least + more, event);
+            }
+        }
+    }
+
+    fn arrive(&mut self, id: usize) {
         let now = self.now.as_nanos() as f64 / 1e9;
         self.upstream.begin(now, id, &mut self.rng);
         self.plan_upstream();
