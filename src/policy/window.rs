@@ -3,8 +3,9 @@
 //! Adding is one relaxed addition per counter; the lock is taken once per bucket, to clear the ring ahead. A
 //! thread that stalls for most of a window between reading the clock and adding puts its count into a later
 //! bucket, where it is late and not lost. Counters only grow until their bucket is cleared, so none can wrap
-//! below zero: what is taken back is counted by a counter of its own. What is read covers between nine and
-//! ten tenths of the window. Depends on the clock's [`Instant`].
+//! below zero: what is taken back is counted by a counter of its own, further back in the array, where it is
+//! never seen before what it takes back. What is read covers between nine and ten tenths of the window.
+//! Depends on the clock's [`Instant`].
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -40,25 +41,26 @@ impl<const N: usize> Window<N> {
         window
     }
 
-    /// Adds to each counter; zeros cost nothing.
+    /// Adds to each counter; zeros cost nothing. What this thread added before is seen by whoever sees this.
     pub(super) fn add(&self, counts: [u32; N], now: Instant) {
         let number = self.advance(now);
         if let Some(bucket) = self.buckets.get(index(number)) {
             for (counter, count) in bucket.iter().zip(counts) {
                 if count != 0 {
-                    counter.fetch_add(count, Ordering::Relaxed);
+                    counter.fetch_add(count, Ordering::Release);
                 }
             }
         }
     }
 
-    /// The sums.
+    /// The sums, the last counter's read first: whoever takes back what it added is seen with neither or both,
+    /// or with what it added alone, and never with what it took back alone.
     pub(super) fn totals(&self, now: Instant) -> [u32; N] {
         self.advance(now);
         let mut totals = [0_u32; N];
-        for bucket in &self.buckets {
-            for (total, counter) in totals.iter_mut().zip(bucket) {
-                *total = total.saturating_add(counter.load(Ordering::Relaxed));
+        for (column, total) in totals.iter_mut().enumerate().rev() {
+            for counter in self.buckets.iter().filter_map(|bucket| bucket.get(column)) {
+                *total = total.saturating_add(counter.load(Ordering::Acquire));
             }
         }
         totals
