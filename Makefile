@@ -13,6 +13,7 @@ run: ## build the release binary and start the demo
 
 test: packages ## unit, property, end-to-end and documentation tests
 	$(CARGO) test --locked
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --no-default-features --lib --target-dir target/loom interleavings
 
 bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only get-1k" narrows it
 	$(CARGO) bench --locked --bench end_to_end -- $(BENCH)

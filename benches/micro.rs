@@ -4,6 +4,7 @@
 //! turn over as they do in service.
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tidegate::engine::protection::{Decision, Outcome, Protection, Settings};
 use tidegate::policy::concurrency::{self, Adaptive, Totals};
 use tidegate::policy::outlier::{self, Detector, EndpointStats};
 use tidegate::policy::queue::{self, FairQueue, Request};
+use tidegate::policy::rate::{Limiter, Moment, Period, Quota};
 use tidegate::policy::{breaker, protect, retry};
 
 const TOOK: Duration = Duration::from_millis(5);
@@ -27,6 +29,7 @@ criterion_group!(
     protection,
     queue,
     retry,
+    rate_limit,
     outlier,
     shedding
 );
@@ -205,5 +208,34 @@ fn shedding(c: &mut Criterion) {
     c.bench_function("self-protection: admit", |b| {
         let protection = protect::Protection::new(3);
         b.iter(|| black_box(protection.admits(black_box(1)).is_ok()));
+    });
+}
+
+/// A check of one of 100,000 keys, drawn at random, against governor's map of keys.
+fn rate_limit(c: &mut Criterion) {
+    const KEYS: u64 = 100_000;
+    c.bench_function("rate limit: take", |b| {
+        let (limiter, mut time, mut dice) = (Limiter::new(1 << 18), Time::default(), dice());
+        let Ok(quota) = Quota::try_new(100, Period::Second, 200) else {
+            return;
+        };
+        b.iter(|| {
+            let now = Moment {
+                monotonic: time.next(),
+                unix: 0,
+            };
+            limiter.take(&quota, dice.u64(1..=KEYS), now, 1)
+        });
+    });
+    c.bench_function("rate limit: take, by governor", |b| {
+        let hundred = NonZeroU32::MIN.saturating_add(99);
+        let burst = hundred.saturating_mul(NonZeroU32::MIN.saturating_add(1));
+        let quota = governor::Quota::per_second(hundred).allow_burst(burst);
+        let limiter = governor::RateLimiter::dashmap_with_clock(
+            quota,
+            governor::clock::FakeRelativeClock::default(),
+        );
+        let mut dice = dice();
+        b.iter(|| limiter.check_key(&dice.u64(1..=KEYS)).is_ok());
     });
 }

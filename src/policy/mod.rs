@@ -11,6 +11,7 @@ pub mod health;
 pub mod outlier;
 pub mod protect;
 pub mod queue;
+pub mod rate;
 pub mod retry;
 pub mod setting;
 pub(crate) mod slab;
