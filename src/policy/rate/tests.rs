@@ -182,9 +182,9 @@ fn quotas_of_nothing_or_beyond_counting_are_refused() {
 
 #[test]
 fn eight_threads_never_pass_more_than_the_quota_nor_less() {
-    const KEYS: u64 = 3;
+    const KEYS: usize = 3;
     let (limiter, quota) = (Limiter::new(4), quota(1_000, Period::Second, 100));
-    let mut total = [0; KEYS as usize];
+    let mut total = [0; KEYS];
     for now in (0..1_000).step_by(50).map(millis) {
         let counts = thread::scope(|scope| {
             let work = || {
@@ -205,7 +205,7 @@ fn eight_threads_never_pass_more_than_the_quota_nor_less() {
                 .for_each(|(total, passed)| *total += passed);
         }
     }
-    assert_eq!(total, [100 + 950; KEYS as usize]);
+    assert_eq!(total, [100 + 950; KEYS]);
 }
 
 #[test]
