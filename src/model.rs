@@ -45,6 +45,25 @@ identity!(
     EndpointId
 );
 
+/// Who sends requests: a keyed hash of whatever identifies a client, so that what identifies it is nowhere kept.
+/// Equal for as long as the process lives, whichever worker meets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(u64);
+
+impl ClientId {
+    /// The client with this hash.
+    #[must_use]
+    pub const fn new(hash: u64) -> Self {
+        Self(hash)
+    }
+
+    /// The hash.
+    #[must_use]
+    pub const fn hash(self) -> u64 {
+        self.0
+    }
+}
+
 /// Why Tidegate itself answered, or why an exchange failed. The contract's `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(

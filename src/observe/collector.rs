@@ -176,7 +176,10 @@ fn observe(batches: &Receiver<Batch>, metrics: &Metrics, log: &LogWriter) {
         if !batch.records.is_empty() {
             metrics.memory().keep(batch.records);
         }
-        metrics.shared.pool.give_exchanges(batch.exchanges);
+        metrics
+            .shared
+            .pool
+            .give_exchanges(batch.exchanges, batch.names);
         log.write(batch.lines, batch.line_count);
     }
     log.stop();

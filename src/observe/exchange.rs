@@ -4,13 +4,17 @@
 //! Depends on the model.
 
 use super::why::Trail;
-use crate::model::{EndpointId, MethodLabel, Outcome, Phases, Reason, RouteId, TierId, UpstreamId};
+use crate::model::{
+    ClientId, EndpointId, MethodLabel, Outcome, Phases, Reason, RouteId, TierId, UpstreamId,
+};
 
 /// One finished request, from whatever path it ended on. Fixed in size; owns no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// When its first byte arrived: microseconds since the Unix epoch.
     pub started: u64,
+    /// Who sent it.
+    pub client: ClientId,
     /// The route it took; none when no route matched or the request was malformed.
     pub route: Option<RouteId>,
     /// The upstream its route leads to.

@@ -12,6 +12,7 @@ pub mod collector;
 pub mod exchange;
 pub mod inflight;
 pub mod log_writer;
+mod names;
 pub mod process;
 pub mod prometheus;
 pub mod recorder;

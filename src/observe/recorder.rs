@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use super::access_log::{Encoder, is_remarkable};
 use super::exchange::{Exchange, Line};
+use super::names::Names;
 use super::why::Record;
 
 /// A batch is handed over at this many exchanges,
@@ -100,6 +101,7 @@ impl Sampling {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) exchanges: Vec<Exchange>,
+    pub(super) names: Names,
     pub(super) lines: Vec<u8>,
     pub(super) line_count: u64,
     pub(super) records: Vec<Record>,
@@ -109,6 +111,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     exchanges: Mutex<Vec<Vec<Exchange>>>,
+    names: Mutex<Vec<Names>>,
     lines: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -117,7 +120,7 @@ impl Pool {
 
     /// Never waits: when the pool is in use or empty, the buffer is a new one.
     fn batch(&self, with_lines: bool) -> Batch {
-        fn take<T>(pool: &Mutex<Vec<Vec<T>>>) -> Option<Vec<T>> {
+        fn take<T>(pool: &Mutex<Vec<T>>) -> Option<T> {
             pool.try_lock().ok()?.pop()
         }
         let exchanges = take(&self.exchanges);
@@ -129,13 +132,21 @@ impl Pool {
         Batch {
             exchanges: exchanges.unwrap_or_else(|| Vec::with_capacity(FLUSH_EXCHANGES)),
             lines: lines.unwrap_or_else(|| Vec::with_capacity(FLUSH_LINES + FLUSH_LINES / 8)),
+            names: take(&self.names).unwrap_or_default(),
             line_count: 0,
             records: Vec::new(),
         }
     }
 
-    pub(super) fn give_exchanges(&self, buffer: Vec<Exchange>) {
+    pub(super) fn give_exchanges(&self, buffer: Vec<Exchange>, mut names: Names) {
         Self::give(&self.exchanges, buffer, 2 * FLUSH_EXCHANGES);
+        if names.capacity() <= 2 * FLUSH_EXCHANGES
+            && let Ok(mut kept) = self.names.try_lock()
+            && kept.len() < Self::MAX_BUFFERS
+        {
+            names.clear();
+            kept.push(names);
+        }
     }
 
     pub(super) fn give_lines(&self, buffer: Vec<u8>) {
@@ -210,6 +221,7 @@ impl Recorder {
         }
         if batch.exchanges.len() < MAX_EXCHANGES {
             batch.exchanges.push(exchange);
+            batch.names.push(line.client);
         } else {
             self.shared.drops.add_exchanges(1);
         }
@@ -243,7 +255,9 @@ impl Recorder {
     /// Goes on filling `batch`, and tries again when it has grown by as much again.
     fn keep(&mut self, batch: Batch) {
         let fresh = std::mem::replace(&mut self.batch, batch);
-        self.shared.pool.give_exchanges(fresh.exchanges);
+        self.shared
+            .pool
+            .give_exchanges(fresh.exchanges, fresh.names);
         self.shared.pool.give_lines(fresh.lines);
         self.flush_exchanges = self.batch.exchanges.len() + FLUSH_EXCHANGES;
         self.flush_lines = self.batch.lines.len() + FLUSH_LINES;
@@ -370,7 +384,7 @@ mod tests {
         recorder.flush();
         let batch = batches.try_recv().unwrap();
         let address = batch.lines.as_ptr();
-        shared.pool.give_exchanges(batch.exchanges);
+        shared.pool.give_exchanges(batch.exchanges, batch.names);
         shared.pool.give_lines(batch.lines);
         recorder.record(answered(), &line("/"));
         recorder.flush();

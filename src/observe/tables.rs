@@ -370,7 +370,7 @@ fn subject(subjects: &mut Vec<Option<Box<Subject>>>, index: usize) -> Option<&mu
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::Phases;
+    use crate::model::{ClientId, Phases};
 
     /// An ordinary exchange of 21 ms: route 1 to upstream 2, endpoint 3.
     pub(crate) fn answered() -> Exchange {
@@ -384,6 +384,7 @@ pub(crate) mod tests {
         phases.add(Phase::Deliver, Duration::from_millis(3));
         Exchange {
             started: 1_790_000_000_123_456,
+            client: ClientId::new(4),
             route: Some(RouteId::new(1)),
             upstream: Some(UpstreamId::new(2)),
             endpoint: Some(EndpointId::new(3)),

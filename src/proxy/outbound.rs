@@ -10,11 +10,11 @@ use http::{HeaderMap, Method, Request, Uri};
 
 use super::body::{RequestBody, Source, Upload};
 use super::conn::Interim;
+use super::ingress;
 use super::live::LiveRoute;
 use super::pool::Timer;
 use super::track::Track;
 use super::worker::Worker;
-use super::{admit, ingress};
 use crate::clock::{Instant, SystemClock};
 use crate::engine::upstream::retry;
 use crate::model::EndpointId;
@@ -56,7 +56,7 @@ impl Outbound {
             (body, Some(upload))
         };
         Self {
-            client: admit::client(track, &head.headers),
+            client: track.exchange.client.hash(),
             grpc: ingress::is_grpc(&head.headers),
             request: Request::from_parts(head, body),
             upload,

@@ -20,10 +20,10 @@ use super::live::{LiveRoute, View};
 use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
-use super::{path, upgrade};
+use super::{admit, path, upgrade};
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
-use crate::model::Reason;
+use crate::model::{ClientId, Reason};
 use crate::observe::why::{Policy, Verdict};
 
 /// Answers one request. What can be decided at once is decided before the future is made, so that the
@@ -114,6 +114,8 @@ fn decide(
     let target = target(&track.uri)?;
     let deadline = ingress::deadline(&mut head.headers, fields, begun, track.now());
     ingress::prepare(track, &mut head.headers, fields, &host);
+    // 2 identify
+    track.exchange.client = ClientId::new(admit::client(track, &head.headers));
 
     // 3 route
     let live = Rc::clone(track.live());

@@ -14,7 +14,7 @@ use super::inflight::Entry;
 use super::live::{LiveRoute, View};
 use crate::clock::Instant;
 use crate::engine::upstream::EndpointState;
-use crate::model::{MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
+use crate::model::{ClientId, MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
 use crate::observe::exchange::{Exchange, Line};
 use crate::observe::why::{Decision, Policy, Trail, Verdict};
 
@@ -66,6 +66,7 @@ impl Track {
             conn: Rc::clone(conn),
             exchange: Exchange {
                 started,
+                client: ClientId::default(),
                 route: None,
                 upstream: None,
                 endpoint: None,
