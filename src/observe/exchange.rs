@@ -43,6 +43,16 @@ pub struct Exchange {
     pub bytes_in: u64,
     /// Bytes of response body sent.
     pub bytes_out: u64,
+    /// What it asked for: a keyed hash of host, path and query. 0: nothing that could be understood.
+    pub target: u64,
+    /// The last 64 bits of the trace it is part of; 0: of none, or of one that nobody trusted named.
+    pub trace: u64,
+    /// The `ETag`, or else the `Last-Modified`, of the upstream's response, hashed; 0: it has neither.
+    pub validator: u32,
+    /// The `Retry-After` the client was told, in seconds; 0: none.
+    pub retry_after: u32,
+    /// Whether the request asked for news only: `If-None-Match` or `If-Modified-Since`.
+    pub conditional: bool,
 }
 
 /// What an [`Exchange`] does not carry, borrowed from the request while it is recorded: the rest of its

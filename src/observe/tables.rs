@@ -399,6 +399,11 @@ pub(crate) mod tests {
             phases,
             bytes_in: 10,
             bytes_out: 1_000,
+            target: 5,
+            trace: 0,
+            validator: 0,
+            retry_after: 0,
+            conditional: false,
         }
     }
 

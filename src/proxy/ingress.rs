@@ -3,11 +3,13 @@
 //!
 //! Only trusted peers are believed: what anybody else says of where a request came from is dropped.
 
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, Uri};
 
@@ -40,25 +42,34 @@ const MAX_REQUEST_ID: usize = 128;
 /// Which of the fields that a proxy must attend to a message carries. Most carry next to none, and one pass
 /// over the names is cheaper than a look-up for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fields(u8);
+pub(crate) struct Fields(u16);
 
 impl Fields {
     /// `Connection`, which names further ones.
-    const CONNECTION: u8 = 1;
-    const UPGRADE: u8 = 1 << 1;
+    const CONNECTION: u16 = 1;
+    const UPGRADE: u16 = 1 << 1;
     /// Any other hop-by-hop field (RFC 9110 section 7.6.1).
-    const HOP_BY_HOP: u8 = 1 << 2;
-    const TE: u8 = 1 << 3;
-    const EXPECT: u8 = 1 << 4;
+    const HOP_BY_HOP: u16 = 1 << 2;
+    const TE: u16 = 1 << 3;
+    const EXPECT: u16 = 1 << 4;
     /// What only a trusted peer may say, beside what is overwritten anyway.
-    const CLAIMS: u8 = 1 << 5;
-    const DEADLINE: u8 = 1 << 6;
+    const CLAIMS: u16 = 1 << 5;
+    const DEADLINE: u16 = 1 << 6;
+    /// What makes a request conditional on news.
+    const CONDITION: u16 = 1 << 7;
+    /// What later requests can be conditional on.
+    const VALIDATOR: u16 = 1 << 8;
 
-    const fn has(self, field: u8) -> bool {
+    const fn has(self, field: u16) -> bool {
         self.0 & field != 0
     }
 
-    fn of(name: &HeaderName) -> u8 {
+    /// Whether a request asks for news only.
+    pub(crate) const fn is_conditional(self) -> bool {
+        self.has(Self::CONDITION)
+    }
+
+    fn of(name: &HeaderName) -> u16 {
         match *name {
             CONNECTION => Self::CONNECTION,
             UPGRADE => Self::UPGRADE,
@@ -66,6 +77,8 @@ impl Fields {
             TE => Self::TE,
             EXPECT => Self::EXPECT,
             FORWARDED => Self::CLAIMS,
+            IF_NONE_MATCH | IF_MODIFIED_SINCE => Self::CONDITION,
+            ETAG | LAST_MODIFIED => Self::VALIDATOR,
             _ => match name.as_str() {
                 "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_BY_HOP,
                 "x-real-ip" | "traceparent" | "tracestate" | "b3" => Self::CLAIMS,
@@ -261,6 +274,10 @@ fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
         .and_then(|value| value.as_bytes().get(3..35))
         .and_then(|id| <[u8; 32]>::try_from(id).ok())
         .filter(|id| id.iter().all(u8::is_ascii_hexdigit));
+    let low = track.trace_id.as_ref().and_then(|id| id.get(16..));
+    let low = low.and_then(|digits| std::str::from_utf8(digits).ok());
+    let low = low.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    track.exchange.trace = low.unwrap_or(0);
     let listener = &track.conn.listener;
     let hops: Vec<std::net::IpAddr> = headers
         .get_all(X_FORWARDED_FOR)
@@ -381,10 +398,22 @@ pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
     }
 }
 
-/// Settles the response's headers before it goes to the client.
-pub(crate) fn answer(headers: &mut HeaderMap, request_id: &str) {
-    strip_hop_by_hop(headers, survey(headers));
-    if let Ok(value) = HeaderValue::from_str(request_id) {
+/// Settles the response's headers before it goes to the client, and notes what it says about the next one.
+pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
+    let fields = survey(headers);
+    strip_hop_by_hop(headers, fields);
+    if fields.has(Fields::VALIDATOR) {
+        let validator = headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED));
+        let hash = track.conn.worker.hasher().hash_one(validator);
+        // Half of it suffices to tell two of the same client apart; 0 is taken.
+        track.exchange.validator = u32::try_from(hash >> 32).unwrap_or(0).max(1);
+    }
+    if matches!(track.exchange.status, 429 | 503) {
+        let asked = headers.get(RETRY_AFTER);
+        let seconds = asked.and_then(|value| value.to_str().ok()?.parse().ok());
+        track.exchange.retry_after = seconds.unwrap_or(0);
+    }
+    if let Ok(value) = HeaderValue::from_str(track.request_id()) {
         headers.insert(X_REQUEST_ID, value);
     }
 }

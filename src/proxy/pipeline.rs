@@ -4,7 +4,7 @@
 //! one place turns that into a response.
 
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,9 @@ fn decide(
     let target = target(&track.uri)?;
     let deadline = ingress::deadline(&mut head.headers, fields, begun, track.now());
     ingress::prepare(track, &mut head.headers, fields, &host);
+    track.exchange.conditional = fields.is_conditional();
+    let hasher = track.conn.worker.hasher();
+    track.exchange.target = hasher.hash_one((name, target.as_str())).max(1);
     // 2 identify
     track.exchange.client = ClientId::new(admit::client(track, &head.headers));
 
@@ -285,7 +288,7 @@ fn pass(
     } = passing;
     track.exchange.status = head.status.as_u16();
     let protocol = head.headers.get(http::header::UPGRADE).cloned();
-    ingress::answer(&mut head.headers, track.request_id());
+    ingress::answer(&mut track, &mut head.headers);
     let idle = route
         .get()
         .map_or(DEFAULT_IDLE, |route| route.route.idle_timeout);

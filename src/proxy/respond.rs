@@ -173,10 +173,9 @@ pub(crate) fn refuse(
     }
     if matches!(refusal.status.as_u16(), 429 | 503) {
         let wait = refusal.rejection.map_or(Duration::ZERO, |r| r.retry_after);
-        headers.insert(
-            RETRY_AFTER,
-            HeaderValue::from(track.conn.worker.retry_after(wait)),
-        );
+        let seconds = track.conn.worker.retry_after(wait);
+        track.exchange.retry_after = u32::try_from(seconds).unwrap_or(u32::MAX);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     let (status, body) = if grpc {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
