@@ -2,6 +2,11 @@
 //!
 //! Pure: no clock, no I/O, no threads. Depends on the model and the clock's types only.
 
+pub mod habits;
 pub mod histogram;
+pub mod peak;
 pub mod recent;
+pub mod share;
 pub mod sketch;
+pub mod slots;
+pub mod topk;

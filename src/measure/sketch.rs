@@ -3,31 +3,41 @@
 //! Every power of two of nanoseconds from 2^10 (1 µs) to 2^37 (137 s) is cut into eight equal cells, so a
 //! quantile is at most 6.25% off (half of a cell's width) and recording is a shift and an add. It is the scheme of
 //! Prometheus's native histograms with schema 3, made linear inside a power of two to save the logarithm.
-//! What it does badly: it knows nothing finer than 1 µs. Depends on nothing.
+//! Where thousands of them are kept there is a [`SmallSketch`]: four cells from 2^16 (65 µs) to 2^36 (69 s),
+//! 12.5% off at most, in 328 bytes.
+//! What it does badly: it knows nothing finer than its first cell. Depends on nothing.
 
 use std::time::Duration;
 
-const SUB_BITS: u32 = 3;
-const MIN_BITS: u32 = 10;
-const MAX_BITS: u32 = 37;
-const CELLS: usize = (((MAX_BITS - MIN_BITS) << SUB_BITS) + 2) as usize;
+/// Eight cells to a power of two, 872 bytes.
+pub type Sketch = Cells<3, 10, 37, 218>;
 
-/// Counts of durations by cell.
+/// Four cells to a power of two, 328 bytes.
+pub type SmallSketch = Cells<2, 16, 36, 82>;
+
+/// Counts of durations by cell: 2^`SUB_BITS` to each power of two above 2^`MIN_BITS` and up to 2^`MAX_BITS`, one
+/// for what is below and one for what is above; `CELLS` in all.
 #[derive(Clone, Debug)]
-pub struct Sketch {
+pub struct Cells<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS: usize>
+{
     cells: [u32; CELLS],
 }
 
-impl Default for Sketch {
+impl<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS: usize> Default
+    for Cells<SUB_BITS, MIN_BITS, MAX_BITS, CELLS>
+{
     fn default() -> Self {
+        const { assert!(CELLS == (((MAX_BITS - MIN_BITS) << SUB_BITS) + 2) as usize) }
         Self { cells: [0; CELLS] }
     }
 }
 
-impl Sketch {
+impl<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS: usize>
+    Cells<SUB_BITS, MIN_BITS, MAX_BITS, CELLS>
+{
     /// Counts one duration of `nanos` nanoseconds.
     pub fn record(&mut self, nanos: u64) {
-        if let Some(cell) = self.cells.get_mut(cell(nanos)) {
+        if let Some(cell) = self.cells.get_mut(Self::cell(nanos)) {
             *cell = cell.saturating_add(1);
         }
     }
@@ -35,6 +45,13 @@ impl Sketch {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.cells.fill(0);
+    }
+
+    /// Forgets half of everything, so that what is newer counts for more.
+    pub fn halve(&mut self) {
+        for cell in &mut self.cells {
+            *cell /= 2;
+        }
     }
 
     /// Adds everything `other` counted.
@@ -58,10 +75,33 @@ impl Sketch {
         for (index, count) in self.cells.iter().enumerate() {
             below += u64::from(*count);
             if rank <= below {
-                return Some(Duration::from_nanos(middle(index)));
+                return Some(Duration::from_nanos(Self::middle(index)));
             }
         }
         None
+    }
+
+    fn cell(nanos: u64) -> usize {
+        let bits = u64::BITS - nanos.leading_zeros();
+        if bits <= MIN_BITS {
+            return 0;
+        }
+        if bits > MAX_BITS {
+            return CELLS - 1;
+        }
+        let octave = bits - MIN_BITS - 1;
+        let within = (nanos >> (bits - 1 - SUB_BITS)) & ((1 << SUB_BITS) - 1);
+        1 + ((octave << SUB_BITS) as usize) + usize::try_from(within).unwrap_or(0)
+    }
+
+    fn middle(index: usize) -> u64 {
+        let Some(above) = index.checked_sub(1) else {
+            return 1 << (MIN_BITS - 1);
+        };
+        let shift = MIN_BITS as usize + (above >> SUB_BITS);
+        let within = (above & ((1 << SUB_BITS) - 1)) as u64;
+        let width = 1_u64 << (shift - SUB_BITS as usize);
+        (1 << shift) + within * width + width / 2
     }
 }
 
@@ -75,29 +115,6 @@ impl Sketch {
 pub(super) fn rank(q: f64, count: u64) -> Option<u64> {
     let rank = (q.clamp(0.0, 1.0) * count as f64).ceil() as u64;
     (count > 0).then(|| rank.clamp(1, count))
-}
-
-fn cell(nanos: u64) -> usize {
-    let bits = u64::BITS - nanos.leading_zeros();
-    if bits <= MIN_BITS {
-        return 0;
-    }
-    if bits > MAX_BITS {
-        return CELLS - 1;
-    }
-    let octave = bits - MIN_BITS - 1;
-    let within = (nanos >> (bits - 1 - SUB_BITS)) & ((1 << SUB_BITS) - 1);
-    1 + ((octave << SUB_BITS) as usize) + usize::try_from(within).unwrap_or(0)
-}
-
-fn middle(index: usize) -> u64 {
-    let Some(above) = index.checked_sub(1) else {
-        return 1 << (MIN_BITS - 1);
-    };
-    let shift = MIN_BITS as usize + (above >> SUB_BITS);
-    let within = (above & ((1 << SUB_BITS) - 1)) as u64;
-    let width = 1_u64 << (shift - SUB_BITS as usize);
-    (1 << shift) + within * width + width / 2
 }
 
 #[cfg(test)]
@@ -133,7 +150,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn half_of_everything_has_the_same_quantiles() {
+        let mut sketch = SmallSketch::default();
+        for ms in 1..=1_000 {
+            sketch.record(ms * 1_000_000);
+        }
+        let median = sketch.quantile(0.5).unwrap();
+        assert!(
+            (median.as_secs_f64() / 0.5 - 1.0).abs() < 0.13,
+            "{median:?}"
+        );
+        sketch.halve();
+        assert_eq!(sketch.quantile(0.5), Some(median));
+        assert!(sketch.count() <= 500);
+    }
+
     proptest! {
+        #[test]
+        fn a_small_sketch_knows_one_value_within_an_eighth(nanos in 65_536_u64..68_000_000_000) {
+            let mut sketch = SmallSketch::default();
+            sketch.record(nanos);
+            let estimate = sketch.quantile(0.5).unwrap().as_secs_f64() * 1e9;
+            prop_assert!((estimate / nanos as f64 - 1.0).abs() <= 0.1251);
+        }
+
         #[test]
         fn one_value_is_known_within_a_sixteenth(nanos in 1_024_u64..137_000_000_000) {
             let mut sketch = Sketch::default();

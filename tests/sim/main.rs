@@ -16,6 +16,7 @@ mod load;
 mod upstream;
 mod world;
 
+mod borrowing;
 mod capacity;
 mod ejection;
 mod fairness;
