@@ -183,6 +183,7 @@ fn upstream(upstream: &Upstream) -> RawUpstream {
         }),
         outlier: protection::outlier(&upstream.outlier),
         retry: protection::retry(&upstream.retry),
+        noisy: protection::noisy(upstream.noisy),
     }
 }
 

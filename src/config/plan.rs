@@ -188,6 +188,8 @@ pub struct Upstream {
     pub outlier: Outlier,
     /// When what failed is sent again.
     pub retry: Retry,
+    /// Whether a client that wants far more than its share is held to it.
+    pub noisy: Mode,
 }
 
 /// Where an upstream's endpoints come from.

@@ -196,6 +196,12 @@ impl Gate {
         self.meter.in_flight()
     }
 
+    /// Slots this client holds; may be too high, never too low.
+    #[must_use]
+    pub fn held(&self, client: u64) -> u32 {
+        self.clients.held(client)
+    }
+
     /// Requests that wait; while observing, those that would.
     #[must_use]
     pub fn waiting(&self) -> u32 {

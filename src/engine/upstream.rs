@@ -14,6 +14,7 @@ mod lease;
 mod resend;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use arc_swap::ArcSwap;
 pub use self::endpoint::EndpointState;
 pub use self::lease::{Completion, Lease};
 pub use self::resend::Resend;
+pub use self::throttle::{Throttle, Throttled};
 use super::circuit::{AtomicMode, Mode};
 use super::protection::Protection;
 use super::registry::Directories;
@@ -121,6 +123,7 @@ pub struct UpstreamState {
     ejects: AtomicMode,
     /// Ejections that were made, and that would have been.
     ejected: [AtomicU64; 2],
+    throttle: Throttle,
     retries: Retries,
     resends: AtomicMode,
     resent: [[AtomicU64; Failure::COUNT]; 2],
@@ -161,6 +164,7 @@ impl UpstreamState {
             outliers: Detector::new(config.outlier.config, now),
             ejects: AtomicMode::new(config.outlier.mode),
             ejected: Default::default(),
+            throttle: Throttle::new(config.noisy),
             retries: Retries::new(config.retry.config, now),
             resends: AtomicMode::new(config.retry.mode),
             resent: Default::default(),
@@ -200,6 +204,12 @@ impl UpstreamState {
     #[must_use]
     pub const fn protection(&self) -> &Protection {
         &self.protection
+    }
+
+    /// Who is held to its share of it.
+    #[must_use]
+    pub const fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// Its budget for sending again.
@@ -372,6 +382,7 @@ impl UpstreamState {
         self.protection.update(&config.protection, now);
         self.outliers.update(config.outlier.config);
         self.ejects.set(config.outlier.mode);
+        self.throttle.set_mode(config.noisy);
         self.retries.update(config.retry.config);
         self.resends.set(config.retry.mode);
         if let Endpoints::Fixed(endpoints) = &config.endpoints {

@@ -1,7 +1,8 @@
 //! The observer: one thread that folds every worker's batches, and passes their lines on to the writer.
 //!
-//! The tables stand behind one mutex that only this thread, the scrape and the admin API take, for one batch
-//! or one copy at a time. A clean stop loses nothing: once the workers have dropped their recorders, the
+//! The tables and the clients' accounts stand each behind a mutex that only this thread, the scrape and the admin
+//! API take, for one batch or one copy at a time. Every 100 ms the thread looks how the upstreams stand and lets the
+//! accounts judge; whom they find to be throttled it tells the engine. A clean stop loses nothing: once the workers have dropped their recorders, the
 //! thread folds what is left, the writer writes what is left, and both end. Depends on its neighbours in
 //! this room.
 
@@ -11,21 +12,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::accounts::{Accounts, KnownClient, Report, Sample, Series};
 use super::log_writer::LogWriter;
 use super::recorder::{Batch, Drops, Pool, Recorder, Sampling, Shared};
 use super::tables::{Families, Summary, Tables, Totals};
 use super::why::{Memory, Why};
-use crate::clock::SystemClock;
+use crate::clock::{Instant, SystemClock};
 use crate::config::plan::AccessLog;
+use crate::engine::circuit::Mode;
+use crate::engine::upstream::{UpstreamState, Upstreams};
 use crate::model::{RouteId, UpstreamId};
 
 /// Batches on their way from all workers to the observer.
 const MAX_BATCHES: usize = 64;
+/// How often the accounts are told how the upstreams stand.
+const TICK: Duration = Duration::from_millis(100);
 
 /// What has been observed; to be shared with whoever shows it.
 #[derive(Debug)]
 pub struct Metrics {
     tables: Mutex<Tables>,
+    accounts: Mutex<Accounts>,
     memory: Mutex<Memory>,
     shared: Arc<Shared>,
 }
@@ -57,6 +64,27 @@ impl Metrics {
     #[must_use]
     pub fn upstream(&self, upstream: UpstreamId) -> Option<Summary> {
         self.tables().upstream(upstream, SystemClock.now())
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each upstream's clients did.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Report> {
+        self.accounts().reports()
+    }
+
+    /// The series of each upstream's clients.
+    #[must_use]
+    pub fn client_series(&self) -> Vec<Series> {
+        self.accounts().series()
+    }
+
+    /// Follows a reload: the clients that are known by name from now on.
+    pub fn set_known_clients(&self, known: Vec<KnownClient>) {
+        self.accounts().set_known(known);
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -93,11 +121,12 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts both threads, with the access log the plan asks for.
+    /// Starts both threads, with the access log the plan asks for. `upstreams` is who is looked at, and whose
+    /// clients are throttled.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(access_log: Option<&AccessLog>) -> io::Result<Self> {
+    pub fn start(access_log: Option<&AccessLog>, upstreams: Arc<Upstreams>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             sampling: Sampling::off(),
             drops: Drops::default(),
@@ -105,6 +134,7 @@ impl Collector {
         });
         let metrics = Arc::new(Metrics {
             tables: Mutex::new(Tables::new(SystemClock.now())),
+            accounts: Mutex::new(Accounts::new(SystemClock.now())),
             memory: Mutex::default(),
             shared: Arc::clone(&shared),
         });
@@ -115,7 +145,7 @@ impl Collector {
             let (metrics, log) = (Arc::clone(&metrics), log.clone());
             std::thread::Builder::new()
                 .name("observer".into())
-                .spawn(move || observe(&receiver, &metrics, &log))?
+                .spawn(move || observe(&receiver, &metrics, &upstreams, &log))?
         };
         let collector = Self {
             batches,
@@ -165,24 +195,73 @@ impl Collector {
     }
 }
 
-fn observe(batches: &Receiver<Batch>, metrics: &Metrics, log: &LogWriter) {
-    while let Ok(batch) = batches.recv() {
+fn observe(batches: &Receiver<Batch>, metrics: &Metrics, upstreams: &Upstreams, log: &LogWriter) {
+    let mut next = SystemClock.now().after(TICK);
+    loop {
         let now = SystemClock.now();
-        let mut tables = metrics.tables();
-        for exchange in &batch.exchanges {
-            tables.fold(exchange, now);
+        if now >= next {
+            tick(metrics, upstreams, now);
+            next = now.after(TICK);
         }
-        drop(tables);
-        if !batch.records.is_empty() {
-            metrics.memory().keep(batch.records);
+        match batches.recv_timeout(next.since(now)) {
+            Ok(batch) => fold(batch, metrics, log),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-        metrics
-            .shared
-            .pool
-            .give_exchanges(batch.exchanges, batch.names);
-        log.write(batch.lines, batch.line_count);
     }
     log.stop();
+}
+
+fn fold(batch: Batch, metrics: &Metrics, log: &LogWriter) {
+    let now = SystemClock.now();
+    let mut tables = metrics.tables();
+    for exchange in &batch.exchanges {
+        tables.fold(exchange, now);
+    }
+    drop(tables);
+    let mut accounts = metrics.accounts();
+    for (exchange, client) in batch.exchanges.iter().zip(batch.names.iter()) {
+        accounts.fold(exchange, client, now);
+    }
+    drop(accounts);
+    if !batch.records.is_empty() {
+        metrics.memory().keep(batch.records);
+    }
+    metrics
+        .shared
+        .pool
+        .give_exchanges(batch.exchanges, batch.names);
+    log.write(batch.lines, batch.line_count);
+}
+
+fn tick(metrics: &Metrics, upstreams: &Upstreams, now: Instant) {
+    let upstreams = upstreams.all();
+    let samples: Vec<_> = upstreams
+        .iter()
+        .map(|one| (one.id(), sample(one)))
+        .collect();
+    let throttles = metrics
+        .accounts()
+        .tick(now, SystemClock.unix_micros(), &samples);
+    for (id, throttled) in throttles {
+        if let Some(upstream) = upstreams.iter().find(|upstream| upstream.id() == id) {
+            upstream.throttle().hold(throttled);
+        }
+    }
+}
+
+fn sample(upstream: &UpstreamState) -> Sample {
+    let protection = upstream.protection();
+    if protection.limit_mode() == Mode::Off {
+        return Sample::default();
+    }
+    let gate = protection.gate();
+    Sample {
+        limit: gate.limit(),
+        in_flight: gate.in_flight(),
+        waiting: gate.waiting(),
+        throttles: upstream.throttle().mode() == Mode::Enforce,
+    }
 }
 
 #[cfg(test)]
@@ -196,7 +275,7 @@ pub(crate) mod tests {
 
     /// Metrics of exactly these exchanges.
     pub(crate) fn metrics_of(exchanges: &[super::super::exchange::Exchange]) -> Arc<Metrics> {
-        let collector = Collector::start(None).unwrap();
+        let collector = Collector::start(None, Arc::default()).unwrap();
         let metrics = Arc::clone(collector.metrics());
         let mut recorder = collector.recorder(1);
         for exchange in exchanges {
@@ -217,7 +296,7 @@ pub(crate) mod tests {
             target: LogTarget::File(path.clone()),
             sample: 1.0,
         };
-        let collector = Collector::start(Some(&log)).unwrap();
+        let collector = Collector::start(Some(&log), Arc::default()).unwrap();
         let metrics = Arc::clone(collector.metrics());
         let workers: Vec<_> = (0..WORKERS)
             .map(|seed| {
@@ -253,7 +332,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_recorder_that_is_kept_bounds_the_wait_and_is_told() {
-        let collector = Collector::start(None).unwrap();
+        let collector = Collector::start(None, Arc::default()).unwrap();
         let recorder = collector.recorder(1);
         assert!(!collector.stop(Duration::ZERO));
         drop(recorder);
@@ -267,7 +346,7 @@ pub(crate) mod tests {
             target: LogTarget::File(path.clone()),
             sample: 1.0,
         };
-        let collector = Collector::start(None).unwrap();
+        let collector = Collector::start(None, Arc::default()).unwrap();
         let mut recorder = collector.recorder(1);
         recorder.record(answered(), &line("/before"));
         collector.set_access_log(Some(&log));

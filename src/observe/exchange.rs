@@ -3,10 +3,15 @@
 //!
 //! Depends on the model.
 
+use std::time::Duration;
+
 use super::why::Trail;
 use crate::model::{
-    ClientId, EndpointId, MethodLabel, Outcome, Phases, Reason, RouteId, TierId, UpstreamId,
+    ClientId, EndpointId, MethodLabel, Outcome, Phase, Phases, Reason, RouteId, TierId, UpstreamId,
 };
+
+/// A response that still arrives after this time is a long-lived stream: it gives its slot of the upstream back.
+pub const STREAM_AFTER: Duration = Duration::from_secs(10);
 
 /// One finished request, from whatever path it ended on. Fixed in size; owns no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,20 @@ pub struct Exchange {
     pub retry_after: u32,
     /// Whether the request asked for news only: `If-None-Match` or `If-Modified-Since`.
     pub conditional: bool,
+}
+
+impl Exchange {
+    /// What it held of the upstream's concurrency, and so what it cost: connecting, waiting and receiving the body,
+    /// over all its attempts. Of a stream, the time until it gave its slot back.
+    #[must_use]
+    pub fn upstream_time(&self) -> Duration {
+        if self.attempts == 0 {
+            return Duration::ZERO;
+        }
+        let body = self.phases.get(Phase::Body).min(STREAM_AFTER);
+        let before = self.phases.get(Phase::Connect) + self.phases.get(Phase::Wait);
+        before.saturating_add(body)
+    }
 }
 
 /// What an [`Exchange`] does not carry, borrowed from the request while it is recorded: the rest of its

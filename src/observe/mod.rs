@@ -8,6 +8,7 @@
 //! counted. Depends on measure, model, clock, engine's registry and config's types.
 
 pub mod access_log;
+pub mod accounts;
 pub mod collector;
 pub mod exchange;
 pub mod inflight;

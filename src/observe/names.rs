@@ -23,7 +23,6 @@ impl Names {
         self.lengths.push(u8::try_from(name.len()).unwrap_or(0));
     }
 
-    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
         let mut rest = self.text.as_str();
         self.lengths.iter().map(move |length| {

@@ -4,6 +4,7 @@
 //! both, so the numbers of one answer belong together and a name that left the configuration leaves with
 //! it. Depends on its neighbours in this room and the registry of names.
 
+mod clients;
 mod out;
 mod protection;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 use self::out::Out;
+use super::accounts::Series as ClientSeries;
 use super::collector::Metrics;
 use super::process::Process;
 use super::series::Series;
@@ -48,6 +50,7 @@ pub fn render(
 ) -> Result<String, Error> {
     let exposition = Exposition {
         families: metrics.families(),
+        client_series: metrics.client_series(),
         dropped: [
             metrics.drops().exchanges(),
             metrics.drops().lines(),
@@ -102,6 +105,7 @@ pub fn classic(openmetrics: &str) -> String {
 #[derive(Debug)]
 struct Exposition {
     families: Families,
+    client_series: Vec<ClientSeries>,
     dropped: [u64; 3],
     directories: Arc<Directories>,
     snapshot: Snapshot,
@@ -118,6 +122,7 @@ impl Collector for Exposition {
         self.counters(&mut out)?;
         self.gauges(&mut out)?;
         self.protection(&mut out)?;
+        self.clients(&mut out)?;
         self.configuration(&mut out)?;
         out.process(&self.process)
     }

@@ -28,6 +28,7 @@ const MAX_BLOCKS: usize = 64;
 pub enum Policy {
     Overload,
     RouteBreaker,
+    Noisy,
     Breaker,
     Concurrency,
     Queue,
@@ -44,6 +45,7 @@ impl Policy {
         match self {
             Self::Overload => "overload",
             Self::RouteBreaker => "route_breaker",
+            Self::Noisy => "noisy",
             Self::Breaker => "breaker",
             Self::Concurrency => "concurrency",
             Self::Queue => "queue",

@@ -140,7 +140,8 @@ impl Process {
     ) -> Result<Self, Error> {
         let directories = Arc::new(Directories::default());
         let upstreams = Arc::new(Upstreams::new());
-        let collector = Collector::start(plan.telemetry.access_log.as_ref())?;
+        let access_log = plan.telemetry.access_log.as_ref();
+        let collector = Collector::start(access_log, Arc::clone(&upstreams))?;
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan)?;
         let routes = Routes::default();

@@ -15,7 +15,7 @@ use super::track::Track;
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::admission::Request;
-use crate::engine::circuit::Pass;
+use crate::engine::circuit::{Mode, Pass};
 use crate::engine::protection::{Admission, Decision, Waiting};
 use crate::model::{MethodLabel, Phase, Reason, Rejection, Unit};
 use crate::observe::why::{Policy, Verdict};
@@ -44,6 +44,7 @@ pub(crate) async fn admit(
     timer: &mut Option<Timer>,
 ) -> Result<Leave, Refusal> {
     let now = track.now();
+    throttle(track, route, client)?;
     let worker = std::rc::Rc::clone(&track.conn.worker);
     let passed = {
         let rng = &mut worker.rng();
@@ -133,6 +134,25 @@ fn request(
         cost: route.state.cost(method),
         deadline,
     }
+}
+
+/// Holds a client that is found to be noisy to its share.
+fn throttle(track: &mut Track, route: &LiveRoute, client: u64) -> Result<(), Refusal> {
+    let slots = || route.upstream.protection().gate().held(client);
+    let throttle = route.upstream.throttle();
+    let Some(rejection) = throttle.check(client, slots) else {
+        return Ok(());
+    };
+    if throttle.mode() == Mode::Enforce {
+        return Err(refuse(track, Policy::Noisy, rejection));
+    }
+    track.exchange.observed = Some(rejection.reason);
+    track.refused(
+        Policy::Noisy,
+        Verdict::WouldRefuse(rejection.reason),
+        &rejection,
+    );
+    Ok(())
 }
 
 fn refuse(track: &mut Track, policy: Policy, rejection: Rejection) -> Refusal {

@@ -16,11 +16,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::h2stream::{H2Body, UpstreamStream};
-use super::hold::{Hold, STREAM_AFTER};
+use super::hold::Hold;
 use super::pool::{H1Conn, Timer};
 use super::track::Track;
 use crate::clock::{Instant, SystemClock};
 use crate::model::{Outcome, Phase, Reason};
+use crate::observe::exchange::STREAM_AFTER;
 
 /// Why a body broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,11 +14,6 @@ use crate::engine::upstream::Lease;
 use crate::model::{Phase, Reason, Rejection};
 use crate::observe::why::{Policy, Verdict};
 
-/// A response that still arrives after this time is a long-lived stream: it gives its slot back, and counts
-/// against the bound on streams instead. A slot stands for work in progress, and such a response idles
-/// mostly, or waits for a slow reader.
-pub(crate) const STREAM_AFTER: Duration = Duration::from_secs(10);
-
 /// A request's hold. Dropped without [`Hold::complete`] it says nothing about the upstream: the client went
 /// away.
 #[derive(Debug)]

@@ -82,6 +82,9 @@ impl Refusal {
             }
             Reason::BreakerOpen => "the upstream is failing and is left alone for now",
             Reason::Overload => "there is no room for more at present",
+            Reason::Quarantined => {
+                "the upstream is saturated, and this client wants far more than its share of it"
+            }
             _ => "it was refused by policy",
         };
         let mut refusal = Self::new(status, rejection.reason, detail);

@@ -2,8 +2,8 @@
 
 use crate::config::plan::{HedgeAfter, Outlier, Retry, RouteBreaker};
 use crate::config::raw::{
-    RawAlgorithm, RawBreaker, RawConcurrency, RawFairness, RawHedge, RawMode, RawOutlier, RawQueue,
-    RawRetry, Spanned,
+    RawAlgorithm, RawBreaker, RawConcurrency, RawFairness, RawHedge, RawMode, RawNoisy, RawOutlier,
+    RawQueue, RawRetry, Spanned,
 };
 use crate::config::units::{Ratio, Time};
 use crate::engine::protection::{Algorithm, Mode, Settings};
@@ -64,6 +64,10 @@ pub(super) fn outlier(outlier: &Outlier) -> RawOutlier {
         slow_factor: settings.slow_factor.into(),
         max_ejected: Ratio(settings.max_ejected).into(),
     }
+}
+
+pub(super) const fn noisy(noisy: Mode) -> RawNoisy {
+    RawNoisy { mode: mode(noisy) }
 }
 
 pub(super) fn retry(retry: &Retry) -> RawRetry {

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
 pub(crate) use listen::{RawCertificate, RawListen, RawProtocol, RawServerTls};
 pub(crate) use protection::{
-    RawAlgorithm, RawBreaker, RawConcurrency, RawFairness, RawHedge, RawMode, RawOutlier, RawQueue,
-    RawRetry, RawTier,
+    RawAlgorithm, RawBreaker, RawConcurrency, RawFairness, RawHedge, RawMode, RawNoisy, RawOutlier,
+    RawQueue, RawRetry, RawTier,
 };
 pub(crate) use route::{RawEdits, RawMatch, RawRewrite, RawRoute, RawRouteHeaders};
 pub(crate) use spanned::Spanned;

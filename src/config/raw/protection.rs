@@ -219,3 +219,17 @@ impl Default for RawHedge {
         }
     }
 }
+
+/// Holds a client that wants far more than its fair share to that, while the upstream is saturated.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RawNoisy {
+    /// Whether it is held. It is named in any case.
+    pub(crate) mode: RawMode,
+}
+
+impl Default for RawNoisy {
+    fn default() -> Self {
+        Self { mode: RawMode::Off }
+    }
+}

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    RawBalance, RawBreaker, RawConcurrency, RawEndpoint, RawOutlier, RawProtocol, RawQueue,
-    RawRetry, Spanned,
+    RawBalance, RawBreaker, RawConcurrency, RawEndpoint, RawNoisy, RawOutlier, RawProtocol,
+    RawQueue, RawRetry, Spanned,
 };
 use crate::config::units::Time;
 
@@ -46,6 +46,8 @@ pub(crate) struct RawUpstream {
     pub(crate) outlier: RawOutlier,
     /// Sends again what failed, where that is safe.
     pub(crate) retry: RawRetry,
+    /// Holds a client that wants far more than its fair share to that, while it is saturated.
+    pub(crate) noisy: RawNoisy,
 }
 
 impl Default for RawUpstream {
@@ -65,6 +67,7 @@ impl Default for RawUpstream {
             breaker: RawBreaker::default(),
             outlier: RawOutlier::default(),
             retry: RawRetry::default(),
+            noisy: RawNoisy::default(),
         }
     }
 }

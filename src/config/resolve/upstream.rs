@@ -89,6 +89,7 @@ impl Check<'_> {
             protection,
             outlier,
             retry,
+            noisy: super::protection::mode(raw.noisy.mode),
         })
     }
 

@@ -36,6 +36,7 @@ pub(crate) fn upstream(name: &str, endpoints: Endpoints) -> plan::Upstream {
         protection: Settings::default(),
         outlier: plan::Outlier::default(),
         retry: plan::Retry::default(),
+        noisy: Mode::Off,
     }
 }
 

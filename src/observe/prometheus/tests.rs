@@ -75,6 +75,10 @@ fn a_scrape_holds_every_family_with_its_labels() {
     let text = scrape();
     for line in [
         "# TYPE http_server_request_duration_seconds histogram",
+        "tidegate_client_requests_total{client=\"addr:000000000000\",upstream=\"orders\",class=\"2xx\"} 2",
+        "tidegate_client_requests_total{client=\"addr:000000000000\",upstream=\"\",class=\"refused\"} 1",
+        "tidegate_client_upstream_seconds_total{client=\"addr:000000000000\",upstream=\"orders\"} 0.024",
+        "tidegate_client_upstream_seconds_total{client=\"__other__\",upstream=\"orders\"} 0.0",
         "# UNIT http_server_request_duration_seconds seconds",
         "http_server_request_duration_seconds_count{http_route=\"orders \\\"1\\\"\",http_request_method=\"GET\",http_response_status_code=\"200\"} 2",
         "http_server_request_duration_seconds_bucket{le=\"0.025\",http_route=\"\",http_request_method=\"GET\",http_response_status_code=\"404\"} 1",
