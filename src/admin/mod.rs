@@ -130,6 +130,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/upstreams", get(upstreams))
         .route("/api/v1/routes", get(routes))
+        .route("/api/v1/clients", get(clients))
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
@@ -220,6 +221,28 @@ async fn upstreams(State(state): State<AdminState>) -> Json<api::Upstreams> {
 
 async fn routes(State(state): State<AdminState>) -> Json<serde_json::Value> {
     Json(view::routes(&state))
+}
+
+/// How many clients are shown unless told, and at most.
+const CLIENTS: (usize, usize) = (50, 1_000);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ranked {
+    #[serde(default)]
+    sort: view::Sort,
+    limit: Option<usize>,
+}
+
+async fn clients(
+    State(state): State<AdminState>,
+    ranked: Result<Query<Ranked>, QueryRejection>,
+) -> Result<Json<api::Clients>, Problem> {
+    let (usual, most) = CLIENTS;
+    let Query(Ranked { sort, limit }) =
+        ranked.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    let limit = limit.unwrap_or(usual).min(most);
+    Ok(Json(view::clients(&state, sort, limit)))
 }
 
 async fn limits(State(state): State<AdminState>) -> Json<api::Limits> {

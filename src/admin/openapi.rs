@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 13] = [
+pub(super) const GET_PATHS: [(&str, &str); 14] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -22,6 +22,11 @@ pub(super) const GET_PATHS: [(&str, &str); 13] = [
     (
         "/api/v1/routes",
         "Routes, what they match and their traffic.",
+    ),
+    (
+        "/api/v1/clients",
+        "Who takes most and what is said against whom; `sort` by `cost`, `requests`, `refused` or `peak_share`, `limit` \
+         says how many.",
     ),
     (
         "/api/v1/limits",
@@ -74,10 +79,14 @@ pub(super) fn document() -> Value {
             "summary": what,
             "responses": { "200": answer, "default": { "$ref": "#/components/responses/Problem" } },
         });
-        if path.contains('{')
-            && let Some(operation) = operation.as_object_mut()
-        {
-            operation.insert("parameters".into(), json!([in_path("request_id")]));
+        let parameters = match path {
+            "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
+            "/api/v1/inflight" => json!([in_query("limit", &[])]),
+            _ if path.contains('{') => json!([in_path("request_id")]),
+            _ => json!([]),
+        };
+        if let Some(operation) = operation.as_object_mut() {
+            operation.insert("parameters".into(), parameters);
         }
         if matches!(path, "/livez" | "/readyz")
             && let Some(operation) = operation.as_object_mut()
@@ -141,6 +150,19 @@ pub(super) fn document() -> Value {
             },
         },
     })
+}
+
+/// What clients may be sorted by.
+const SORTS: [&str; 4] = ["cost", "requests", "refused", "peak_share"];
+
+/// One of `words`, or a number when there are none.
+fn in_query(name: &str, words: &[&str]) -> Value {
+    let schema = if words.is_empty() {
+        json!({ "type": "integer", "minimum": 0 })
+    } else {
+        json!({ "enum": words })
+    };
+    json!({ "name": name, "in": "query", "required": false, "schema": schema })
 }
 
 fn in_path(name: &str) -> Value {

@@ -1,5 +1,6 @@
 //! What is observed, in the API's words.
 
+mod clients;
 mod protection;
 mod requests;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub(super) use self::clients::{Sort, clients};
 pub(super) use self::protection::{breakers, limits};
 pub(super) use self::requests::{inflight, why};
 use super::{AdminState, api};

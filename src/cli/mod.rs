@@ -4,6 +4,7 @@
 mod breaker;
 mod check;
 mod client;
+mod clients;
 mod demo;
 mod inflight;
 mod query;
@@ -53,6 +54,12 @@ enum Command {
     /// and the moving average of an endpoint's.
     #[command(after_help = "Example:\n  tidegate upstreams -o json | jq '.upstreams[].in_flight'")]
     Upstreams(QueryArgs),
+    /// Show who takes most of the upstreams, and what is said against whom.
+    ///
+    /// COST is the time a client's requests held a place at an upstream, SHARE its share of that since the start, 10S
+    /// of the last ten seconds, PEAK of the busiest minutes of the week.
+    #[command(after_help = "Example:\n  tidegate clients --sort peak-share --limit 10")]
+    Clients(clients::ClientsArgs),
     /// Show the requests under way, the oldest first.
     #[command(after_help = "Example:\n  tidegate inflight --limit 10")]
     Inflight(inflight::InFlightArgs),
@@ -138,6 +145,7 @@ pub fn run() -> ExitCode {
         Command::Demo => demo::demo(),
         Command::Status(query) => status::status(query),
         Command::Upstreams(query) => upstreams::upstreams(query),
+        Command::Clients(args) => clients::clients(args),
         Command::Inflight(args) => inflight::inflight(args),
         Command::Why(args) => why::why(args),
         Command::Breaker(args) => breaker::breaker(args),

@@ -19,6 +19,7 @@ mod support;
 
 mod basic;
 mod cli;
+mod clients;
 mod harness;
 mod lifecycle;
 mod listeners;

@@ -24,7 +24,7 @@ fn before(endpoints: &[SocketAddr], settings: &str) -> Proxy {
 }
 
 /// An origin whose answers wait until the gate lets them pass.
-fn held() -> (Arc<Gate>, Origin) {
+pub(crate) fn held() -> (Arc<Gate>, Origin) {
     let gate = Arc::new(Gate::closed());
     let of_origin = Arc::clone(&gate);
     let origin = Origin::start(Flavour::Http1, move |_| {

@@ -97,7 +97,7 @@ fn decision(decision: &Decision) -> api::WhyDecision {
     }
 }
 
-fn name(directory: &Directory, index: Option<usize>) -> Option<String> {
+pub(super) fn name(directory: &Directory, index: Option<usize>) -> Option<String> {
     let name = directory.name(index?)?;
     Some(name.as_ref().to_owned())
 }
