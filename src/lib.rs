@@ -3,6 +3,7 @@
 //! ```text
 //! accept → TLS → hyper ──► pipeline
 //!   1 ingress    sane framing, hop-by-hop, forwarded-for, request id, trace context, deadline
+//!   2 identify   who is this: client, tier, weight
 //!   3 route      host, path, method, headers → route
 //!   8 balance    pick an endpoint
 //!   9 forward    pooled connection, timeouts
@@ -17,6 +18,8 @@
 pub mod admin;
 #[cfg(feature = "proxy")]
 pub mod cli;
+#[cfg(feature = "proxy")]
+pub mod clients;
 pub mod clock;
 #[cfg(feature = "proxy")]
 pub mod config;

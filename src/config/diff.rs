@@ -18,7 +18,8 @@ pub struct Changes(Vec<Change>);
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where it is: `server`, `admin`, `telemetry`, `tiers`, or a listener, upstream or route with its name.
+    /// Where it is: `server`, `admin`, `telemetry`, `clients`, `tiers`, or a client, listener, upstream or route with
+    /// its name.
     pub subject: String,
     /// What it is.
     pub what: What,
@@ -87,9 +88,11 @@ impl fmt::Display for Change {
 }
 
 /// Settings that take effect only with a restart: a table, and one of its keys or all of them.
-const NEED_RESTART: [(&str, Option<&str>); 3] = [
+const NEED_RESTART: [(&str, Option<&str>); 5] = [
     ("server", Some("workers")),
     ("server", Some("max_connections")),
+    ("server", Some("state_dir")),
+    ("clients", Some("hash_key")),
     ("admin", None),
 ];
 
@@ -111,12 +114,24 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
     if old.tiers != new.tiers {
         changes.push(value("tiers", "names", names(old), names(new)));
     }
+    for key in ["hash_key", "identify"] {
+        let of = |plan: &Value| plan.get("clients")?.get(key).cloned();
+        let (before, after) = (of(&before), of(&after));
+        compare(
+            "clients",
+            key,
+            before.as_ref(),
+            after.as_ref(),
+            &mut changes,
+        );
+    }
     for (table, word) in [
-        ("listen", "listener"),
-        ("upstreams", "upstream"),
-        ("routes", "route"),
+        ("/clients/known", "client"),
+        ("/listen", "listener"),
+        ("/upstreams", "upstream"),
+        ("/routes", "route"),
     ] {
-        let (before, after) = (named(before.get(table)), named(after.get(table)));
+        let (before, after) = (named(before.pointer(table)), named(after.pointer(table)));
         for (name, old) in &before {
             let subject = format!("{word} {name}");
             match after.get(name) {

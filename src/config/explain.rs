@@ -3,6 +3,7 @@
 //! The plan becomes a `Raw` in which every value is given, so what is printed is what could be written: the
 //! TOML form loads again to an equal plan (but for its secrets). Depends on `raw` and `plan`.
 
+mod clients;
 mod protection;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,7 @@ fn raw(plan: &Plan) -> Raw {
             drain_timeout: Time(plan.server.drain_timeout),
             max_connections: whole(plan.server.max_connections),
             overload: protection::mode(plan.server.overload),
+            state_dir: plan.server.state_dir.as_deref().map(path),
         },
         listen: plan
             .listeners
@@ -73,6 +75,7 @@ fn raw(plan: &Plan) -> Raw {
                 .as_ref()
                 .map(|_| RawSecret::Literal(REDACTED.to_owned()).into()),
         },
+        clients: clients::clients(&plan.clients, &plan.tiers),
         tiers: plan
             .tiers
             .iter()

@@ -72,6 +72,7 @@ impl Source {
                 directory: self.directory(),
                 dropped,
                 fd_limit,
+                state_directory: state_directory(),
                 cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             };
             let (resolved, more) = resolve::resolve(&raw, &scene);
@@ -167,6 +168,17 @@ impl Source {
         }
         Ok((document, findings))
     }
+}
+
+/// The first of systemd's `StateDirectory=`.
+fn state_directory() -> Option<PathBuf> {
+    let given = std::env::var_os("STATE_DIRECTORY")?;
+    let first = given
+        .as_encoded_bytes()
+        .split(|byte| *byte == b':')
+        .next()?;
+    let first = std::str::from_utf8(first).ok()?;
+    (!first.is_empty()).then(|| first.into())
 }
 
 /// The upstream that `--upstream` speaks of, and its endpoints.

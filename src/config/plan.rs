@@ -3,6 +3,7 @@
 //! A [`Plan`] is made only by [`super::Source::load`], so whoever holds one need not check it again. Depends on the
 //! model and on `http`'s and `ipnet`'s value types.
 
+mod clients;
 mod protection;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
 use crate::engine::protection::{Mode, Settings};
 
@@ -29,6 +31,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// Where operators connect.
     pub admin: Admin,
+    /// Who sends requests.
+    pub clients: Clients,
     /// The names of the classes of requests, most important first; at least one.
     pub tiers: Vec<Arc<str>>,
     /// The services behind, in the order of their names.
@@ -50,6 +54,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Whether requests are refused when the process itself runs short of something.
     pub overload: Mode,
+    /// Where what outlives a restart is kept; none: nowhere.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// An address to listen on.

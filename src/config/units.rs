@@ -1,7 +1,8 @@
 //! Values with a unit: durations, sizes and ratios, as they are written in the file.
 //!
 //! Each type reads its text form, prints the shortest text that reads back to the same value, and describes
-//! itself in the schema. Depends on serde and schemars only.
+//! itself in the schema. Depends on serde, schemars and the
+//! rate limit's periods.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
+
+use crate::policy::rate::Period;
 
 /// A duration: `250ms`, `5s`, `1m30s`, `1d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +26,24 @@ pub(crate) struct Size(pub(crate) u64);
 /// A share between 0 and 1: `0.5` or `"50%"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub(crate) struct Ratio(pub(crate) f64);
+
+/// So much in a time: `100/s`, `5000/h`, `1000000/month`, `10MiB/s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// How much, in whatever is counted; of a size, bytes.
+    pub(crate) amount: u64,
+    /// In what time.
+    pub(crate) period: Period,
+}
+
+/// What a rate may be over: as it is printed, and as it may also be written.
+const PERIODS: [(&str, &[&str], Period); 5] = [
+    ("s", &["sec", "second"], Period::Second),
+    ("m", &["min", "minute"], Period::Minute),
+    ("h", &["hour"], Period::Hour),
+    ("day", &["d"], Period::Day),
+    ("month", &[], Period::Month),
+];
 
 /// Units of time from the longest to the shortest, in milliseconds.
 const TIME_UNITS: [(&str, u64); 5] = [
@@ -206,6 +227,40 @@ impl fmt::Display for Ratio {
     }
 }
 
+impl Rate {
+    fn refuse(text: impl fmt::Display) -> UnitError {
+        UnitError(format!(
+            "`{text}` is not a rate; write a number, `/`, and s, m, h, day or month, such as \"100/s\""
+        ))
+    }
+}
+
+impl FromStr for Rate {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let refuse = || Self::refuse(text);
+        let (amount, word) = text.split_once('/').ok_or_else(refuse)?;
+        let Size(amount) = amount.parse().map_err(|_size| refuse())?;
+        let mut periods = PERIODS.iter();
+        let period = periods.find(|(short, long, _)| *short == word || long.contains(&word));
+        let (_, _, period) = period.ok_or_else(refuse)?;
+        Ok(Self {
+            amount,
+            period: *period,
+        })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut periods = PERIODS.iter();
+        let word = periods.find(|(_, _, period)| *period == self.period);
+        let word = word.map_or("s", |(word, _, _)| *word);
+        write!(f, "{}/{word}", self.amount)
+    }
+}
+
 /// The leading decimal number of `text`, and what follows it.
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let end = text
@@ -216,6 +271,12 @@ fn split_number(text: &str) -> Option<(u64, &str)> {
 }
 
 impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Rate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -284,6 +345,26 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+struct RateVisitor;
+
+impl Visitor<'_> for RateVisitor {
+    type Value = Rate;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a rate such as \"100/s\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Rate, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RateVisitor)
+    }
+}
+
 struct RatioVisitor;
 
 impl Visitor<'_> for RatioVisitor {
@@ -343,6 +424,21 @@ impl JsonSchema for Size {
             "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)?$",
             "minimum": 0,
             "examples": ["64KiB", "10GiB", 512],
+        })
+    }
+}
+
+impl JsonSchema for Rate {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "So much in a time: a number or a size, and s, m, h, day or month.",
+            "type": "string",
+            "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)?/(s|sec|second|m|min|minute|h|hour|d|day|month)$",
+            "examples": ["100/s", "5000/h", "1000000/month", "10MiB/s"],
         })
     }
 }
@@ -427,6 +523,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rates_read_as_they_are_written() {
+        for (text, amount, period, printed) in [
+            ("100/s", 100, Period::Second, "100/s"),
+            ("60/min", 60, Period::Minute, "60/m"),
+            ("5000/h", 5_000, Period::Hour, "5000/h"),
+            ("7/d", 7, Period::Day, "7/day"),
+            ("1000000/month", 1_000_000, Period::Month, "1000000/month"),
+            ("10MiB/s", 10 << 20, Period::Second, "10485760/s"),
+        ] {
+            let rate = Rate { amount, period };
+            assert_eq!(text.parse(), Ok(rate));
+            assert_eq!(
+                (rate.to_string(), printed.parse()),
+                (printed.to_owned(), Ok(rate))
+            );
+        }
+        for text in [
+            "", "100", "/s", "100/", "100/w", "-1/s", "1.5/s", "100 /s", "1/s/s",
+        ] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_reads_back(millis in 0_u64..300_000_000_000, bytes: u64) {
@@ -437,7 +557,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text: String) {
-            drop((text.parse::<Time>(), text.parse::<Size>(), text.parse::<Ratio>()));
+            drop((text.parse::<Time>(), text.parse::<Size>(), text.parse::<Ratio>(), text.parse::<Rate>()));
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::plan::{CertificateFiles, Plan};
+use super::plan::{CertificateFiles, Identify, Jwks, Plan};
 use crate::clock::SystemClock;
 
 /// Time between two looks at every file.
@@ -58,6 +58,15 @@ pub fn files(plan: &Plan) -> BTreeSet<PathBuf> {
             .filter_map(|token| token.file())
             .map(Path::to_owned),
     );
+    for identify in &plan.clients.identify {
+        if let Identify::Jwt(jwt) = identify
+            && let Jwks::File(file) = &jwt.jwks
+        {
+            files.insert(file.clone());
+        }
+    }
+    let known = plan.clients.known.iter();
+    files.extend(known.flat_map(|one| one.key_files.iter().cloned()));
     for tls in plan.listeners.iter().filter_map(|one| one.tls.as_ref()) {
         files.extend(tls.certificates.iter().flat_map(both));
         files.extend(tls.client_ca.clone());

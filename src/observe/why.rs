@@ -1,7 +1,7 @@
 //! Why a request was answered as it was: the decisions taken about it, and the memory they are kept in.
 //!
 //! A worker notes each decision in the request's [`Trail`]; the trails of requests that were refused, failed or
-//! would have been refused, and of one in a hundred others, go to the observer with their exchanges. Its
+//! would have been refused or were not believed to be who they said, and of one in a hundred others, go to the observer with their exchanges. Its
 //! memory keeps the newest of them, up to a bound, and finds one by the hash of its request id. Depends on
 //! the exchange and the engine's words.
 
@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::access_log::is_remarkable;
 use super::exchange::Exchange;
+use crate::clients::Doubt;
 use crate::engine::retry;
 use crate::model::{Reason, Unit};
 
@@ -26,6 +27,7 @@ const MAX_BLOCKS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the configuration")]
 pub enum Policy {
+    Identity,
     Overload,
     RouteBreaker,
     Noisy,
@@ -43,6 +45,7 @@ impl Policy {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Identity => "identity",
             Self::Overload => "overload",
             Self::RouteBreaker => "route_breaker",
             Self::Noisy => "noisy",
@@ -60,6 +63,8 @@ impl Policy {
 /// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// It says to be sent by somebody, which is not believed.
+    NotBelieved(Doubt),
     /// It may go on.
     Passed,
     /// It may go on, after the time in `value`.
@@ -87,6 +92,7 @@ impl Verdict {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::NotBelieved(_) => "not_believed",
             Self::Passed => "passed",
             Self::Waited => "waited",
             Self::Refused(_) => "refused",
@@ -108,6 +114,7 @@ impl Verdict {
                 Some(reason.as_str())
             }
             Self::NotSentAgain(refusal) => Some(refusal.as_str()),
+            Self::NotBelieved(doubt) => Some(doubt.as_str()),
             Self::Passed
             | Self::Waited
             | Self::Chosen
@@ -161,6 +168,12 @@ impl Trail {
         self.len = self.len.saturating_add(1);
     }
 
+    /// Whether somebody was not believed to be who it said.
+    fn has_doubt(&self) -> bool {
+        let first = self.decisions.first().copied().flatten();
+        first.is_some_and(|first| matches!(first.verdict, Verdict::NotBelieved(_)))
+    }
+
     /// Those that are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Decision> {
         self.decisions.iter().flatten()
@@ -183,7 +196,7 @@ impl Record {
         trail: &Trail,
         rng: &mut fastrand::Rng,
     ) -> Option<Self> {
-        let told = is_remarkable(exchange) || exchange.observed.is_some();
+        let told = is_remarkable(exchange) || exchange.observed.is_some() || trail.has_doubt();
         (told || rng.u32(..SAMPLE) == 0).then(|| Self {
             id: hash(request_id),
             exchange: *exchange,

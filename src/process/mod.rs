@@ -6,6 +6,7 @@
 mod handover;
 mod heartbeat;
 mod inflight;
+mod issuers;
 mod load;
 mod snapshot;
 
@@ -16,10 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admin;
+use crate::clients::{Hasher, Registry};
 use crate::clock::SystemClock;
 use crate::config::plan::{Bind, HedgeAfter, Plan};
 use crate::config::{Source, diff, explain, watch};
@@ -53,6 +56,9 @@ pub enum Error {
     /// A certificate, key or CA file cannot be used.
     #[error("{0}")]
     Tls(#[from] crate::proxy::live::TlsError),
+    /// A file with an issuer's keys cannot be used.
+    #[error("{0}")]
+    Clients(#[from] crate::clients::Error),
 }
 
 /// What a running process can be told from outside its signals.
@@ -149,7 +155,15 @@ impl Process {
             upstreams: upstreams.apply(&plan, &directories, SystemClock.now()),
             routes: routes.apply(described(&plan), SystemClock.now()),
         };
-        let live = Live::new(Arc::clone(&plan), &connectors, &states, &directories);
+        let hasher = Arc::new(Hasher::new(&hash_key(&plan)?));
+        let clients = Arc::new(Registry::load(&plan.clients, hasher, None)?);
+        let live = Live::new(
+            Arc::clone(&plan),
+            &connectors,
+            &states,
+            clients,
+            &directories,
+        );
         let workers = plan.server.workers;
         let shared = Arc::new(Shared {
             live: ArcSwap::from_pointee(live),
@@ -204,6 +218,7 @@ impl Process {
             Arc::clone(&process.shared),
             load::Gauges::new(fd_limit),
         ));
+        tokio::spawn(issuers::fetch(Arc::clone(&process.shared)));
         process.sockets.admin(inherited);
         Ok(process)
     }
@@ -429,19 +444,33 @@ impl Process {
         // What only a restart can change stays as it is.
         plan.server.workers = old.server.workers;
         plan.server.max_connections = old.server.max_connections;
+        plan.server.state_dir.clone_from(&old.server.state_dir);
         plan.admin = old.admin.clone();
+        plan.clients.hash_key.clone_from(&old.clients.hash_key);
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan).map_err(|error| error.to_string())?;
         let opened = self
             .open(&plan, &mut Inherited::default())
             .map_err(|error| error.to_string())?;
+        let former = self.shared.live.load();
+        let hasher = Arc::clone(former.clients.hasher());
+        let clients = Registry::load(&plan.clients, hasher, Some(&former.clients))
+            .map_err(|error| error.to_string())?;
+        drop(former);
         // Nothing fails from here on, and nothing that runs has been touched before.
         let now = SystemClock.now();
         let states = States {
             upstreams: self.upstreams.apply(&plan, &self.directories, now),
             routes: self.routes.apply(described(&plan), now),
         };
-        let live = Live::new(Arc::clone(&plan), &connectors, &states, &self.directories);
+        let clients = Arc::new(clients);
+        let live = Live::new(
+            Arc::clone(&plan),
+            &connectors,
+            &states,
+            clients,
+            &self.directories,
+        );
         self.shared
             .overload
             .update(plan.server.overload, plan.tiers.len());
@@ -526,6 +555,17 @@ fn described(plan: &Plan) -> impl Iterator<Item = Described<'_>> {
             },
         }
     })
+}
+
+/// What hashes of clients are made with: as the plan says, else something random.
+fn hash_key(plan: &Plan) -> Result<Vec<u8>, Error> {
+    if let Some(key) = &plan.clients.hash_key {
+        return Ok(key.expose().as_bytes().to_vec());
+    }
+    let mut key = vec![0; 32];
+    let random = SystemRandom::new().fill(&mut key);
+    random.map_err(|_none| io::Error::other("the system has no randomness"))?;
+    Ok(key)
 }
 
 /// A seed for a worker's randomness, from the system's.

@@ -1,12 +1,8 @@
 //! Step 7: whether a request may go to its upstream now, and the wait for its turn.
 
 use std::future::poll_fn;
-use std::hash::BuildHasher;
-use std::net::IpAddr;
 use std::task::{Poll, ready};
 use std::time::Duration;
-
-use http::HeaderMap;
 
 use super::live::LiveRoute;
 use super::pool::Timer;
@@ -32,6 +28,17 @@ pub(crate) struct Leave {
     pub(super) upstream: Admission,
 }
 
+/// How a request stands in line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    /// Whom it is charged to.
+    pub(super) client: u64,
+    /// Its place in the queue: 0 goes first.
+    pub(super) tier: u8,
+    /// Its share beside others of its tier.
+    pub(super) weight: u32,
+}
+
 /// Admits the request, at once or after its wait.
 ///
 /// # Errors
@@ -39,12 +46,12 @@ pub(crate) struct Leave {
 pub(crate) async fn admit(
     track: &mut Track,
     route: &LiveRoute,
-    client: u64,
+    caller: Caller,
     deadline: Option<Instant>,
     timer: &mut Option<Timer>,
 ) -> Result<Leave, Refusal> {
     let now = track.now();
-    throttle(track, route, client)?;
+    throttle(track, route, caller.client)?;
     let worker = std::rc::Rc::clone(&track.conn.worker);
     let passed = {
         let rng = &mut worker.rng();
@@ -54,7 +61,7 @@ pub(crate) async fn admit(
         Ok(pass) => pass,
         Err(rejection) => return Err(refuse(track, Policy::RouteBreaker, rejection)),
     };
-    let request = request(route, client, track.exchange.method, deadline);
+    let request = request(route, caller, track.exchange.method, deadline);
     let protection = route.upstream.protection();
     let decision = {
         let rng = &mut worker.rng();
@@ -104,14 +111,14 @@ pub(crate) async fn admit(
 pub(crate) fn at_once(
     worker: &Worker,
     route: &LiveRoute,
-    client: u64,
+    caller: Caller,
     method: MethodLabel,
     deadline: Option<Instant>,
 ) -> Option<Leave> {
     let now = worker.now();
     let rng = &mut worker.rng();
     let pass = route.state.circuit().admit(now, rng).ok()?;
-    let request = request(route, client, method, deadline);
+    let request = request(route, caller, method, deadline);
     match route.upstream.protection().admit(now, &request, rng) {
         Decision::Admitted(upstream) => Some(Leave {
             route: pass,
@@ -123,14 +130,14 @@ pub(crate) fn at_once(
 
 fn request(
     route: &LiveRoute,
-    client: u64,
+    caller: Caller,
     method: MethodLabel,
     deadline: Option<Instant>,
 ) -> Request {
     Request {
-        client,
-        tier: route.tier,
-        weight: 1,
+        client: caller.client,
+        tier: caller.tier,
+        weight: caller.weight,
         cost: route.state.cost(method),
         deadline,
     }
@@ -174,28 +181,4 @@ async fn wait(mut waiting: Waiting, timer: &mut Option<Timer>) -> Result<Admissi
         }
     })
     .await
-}
-
-/// Whom the request is charged to: its API key, else its address (of IPv6 the /64 that one subscriber has).
-/// Only a keyed hash of it is kept.
-pub(crate) fn client(track: &Track, headers: &HeaderMap) -> u64 {
-    let hasher = track.conn.worker.hasher();
-    if let Some(key) = headers.get("x-api-key") {
-        return hasher.hash_one((true, key.as_bytes()));
-    }
-    let address = match track.client.as_deref() {
-        Some(named) => match named.parse() {
-            Ok(address) => Some(address),
-            Err(_name) => return hasher.hash_one((false, named)),
-        },
-        None => track.conn.peer.ip(),
-    };
-    let prefix = address.map(|address| match address {
-        IpAddr::V4(v4) => u64::from(v4.to_bits()),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => u64::from(v4.to_bits()),
-            None => u64::try_from(v6.to_bits() >> 64).unwrap_or_default(),
-        },
-    });
-    hasher.hash_one((false, prefix))
 }

@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) text: HeaderValue,
     /// Whether what it says of others is believed.
     pub(crate) trusted: bool,
+    /// The DNS names of its certificate, each behind a newline; empty when it showed none.
+    pub(crate) sans: Box<str>,
 }
 
 impl Peer {
@@ -44,6 +46,7 @@ impl Peer {
             text: HeaderValue::try_from(text)
                 .unwrap_or_else(|_invalid| HeaderValue::from_static("unknown")),
             trusted: ip.is_some_and(|ip| listener.trusts(ip)),
+            sans: Box::default(),
         }
     }
 

@@ -57,8 +57,8 @@ pub(crate) async fn forward(
 ) -> Result<Answer, Refusal> {
     let mut sending = Sending::new(track, route, &outbound);
     route.upstream.retries().deposit(sending.begun);
-    let (client, deadline) = (sending.client, sending.deadline);
-    let leave = admit::admit(track, route, client, deadline, &mut sending.timer).await?;
+    let (caller, deadline) = (sending.caller, sending.deadline);
+    let leave = admit::admit(track, route, caller, deadline, &mut sending.timer).await?;
     let attempted = match hedge::after(route, sending.repeatable) {
         None => attempt(track, route, leave, outbound, &mut sending).await,
         Some(after) => {
@@ -128,8 +128,8 @@ async fn again(
         attempts += 1;
         let refusal = let_go(track, attempted);
         pause(&mut sending.timer, now.after(wait)).await;
-        let (client, deadline) = (sending.client, sending.deadline);
-        let admitted = admit::admit(track, route, client, deadline, &mut sending.timer).await;
+        let (caller, deadline) = (sending.caller, sending.deadline);
+        let admitted = admit::admit(track, route, caller, deadline, &mut sending.timer).await;
         let leave = admitted.map_err(|shed| refusal.unwrap_or(shed))?;
         attempted = attempt(track, route, leave, outbound, &mut sending).await;
         match failure_of(&attempted, sending.grpc) {

@@ -73,7 +73,7 @@ pub(super) async fn race(
     let decided = route.upstream.hedge(&request, sent);
     let slow = worker.in_flight().endpoint(entry);
     let leave = matches!(decided, Resend::After(_))
-        .then(|| admit::at_once(&worker, route, second.client, method, second.deadline))
+        .then(|| admit::at_once(&worker, route, second.caller, method, second.deadline))
         .flatten();
     let (Some(leave), Some(again)) = (leave, second.again(2)) else {
         return first.await;

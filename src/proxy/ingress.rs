@@ -291,7 +291,7 @@ fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
         .rev()
         .find(|hop| !listener.trusts(**hop))
         .or_else(|| hops.first());
-    track.client = client.map(|client| client.to_string().into());
+    track.forwarded = client.copied();
 }
 
 fn forwarded(headers: &mut HeaderMap, peer: &Peer, scheme: &'static str, host: &HeaderValue) {

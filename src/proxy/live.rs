@@ -10,6 +10,7 @@ use super::connect::Connector;
 use super::router::Router;
 use super::tls;
 pub use super::tls::TlsError;
+use crate::clients::Registry;
 use crate::config::plan::{Listener, Plan, Route, Upstream};
 use crate::engine::circuit::Circuit;
 use crate::engine::registry::Directories;
@@ -26,6 +27,10 @@ pub struct Live {
     pub(crate) router: Router,
     /// As in the plan, in the same order.
     pub(crate) routes: Vec<LiveRoute>,
+    /// Who sends requests.
+    pub clients: Arc<Registry>,
+    /// The plan's tiers, in the same order.
+    tiers: Vec<(TierId, Arc<str>)>,
 }
 
 /// The plan a worker's requests run under: shared among them without touching the count all workers share.
@@ -47,10 +52,8 @@ pub(crate) struct LiveRoute {
     pub(crate) route: Arc<Route>,
     /// What is learned about it.
     pub(crate) state: Arc<RouteState>,
-    /// Its place in the queue: 0 goes first.
+    /// Its place in the queue, of a client without one of its own: 0 goes first.
     pub(crate) tier: u8,
-    pub(crate) tier_id: TierId,
-    pub(crate) tier_name: Arc<str>,
     pub(crate) upstream: Arc<UpstreamState>,
     /// The upstream's part of the same plan.
     pub(crate) config: Arc<Upstream>,
@@ -96,6 +99,7 @@ impl Live {
         plan: Arc<Plan>,
         connectors: &Connectors,
         states: &States,
+        clients: Arc<Registry>,
         directories: &Directories,
     ) -> Self {
         let mut routes = Vec::with_capacity(plan.routes.len());
@@ -103,9 +107,7 @@ impl Live {
             let connector = connectors.0.get(route.upstream);
             let upstream = states.upstreams.get(route.upstream);
             let config = plan.upstreams.get(route.upstream);
-            let tier = plan.tiers.get(usize::from(route.tier));
-            let (Some(connector), Some(upstream), Some(config), Some(tier)) =
-                (connector, upstream, config, tier)
+            let (Some(connector), Some(upstream), Some(config)) = (connector, upstream, config)
             else {
                 continue;
             };
@@ -114,18 +116,28 @@ impl Live {
                 route: Arc::clone(route),
                 state: Arc::clone(state),
                 tier: route.tier,
-                tier_id: TierId::new(directories.tiers.intern(tier)),
-                tier_name: Arc::clone(tier),
                 upstream: Arc::clone(upstream),
                 config: Arc::clone(config),
                 connector: Arc::clone(connector),
             });
         }
+        let tiers = plan.tiers.iter();
+        let tiers = tiers.map(|name| {
+            let id = TierId::new(directories.tiers.intern(name));
+            (id, Arc::clone(name))
+        });
         Self {
             router: Router::new(&plan),
+            tiers: tiers.collect(),
             plan,
             routes,
+            clients,
         }
+    }
+
+    /// The tier at this place.
+    pub(crate) fn tier(&self, place: u8) -> Option<&(TierId, Arc<str>)> {
+        self.tiers.get(usize::from(place))
     }
 }
 

@@ -53,3 +53,11 @@ pub fn endpoint_tls(
     let name = connect::server_name(tls.server_name.as_deref(), endpoint.address()).ok()?;
     Some((config, name))
 }
+
+/// What it takes to speak TLS to a server that the system's authorities vouch for.
+///
+/// # Errors
+/// When no such session can be set up at all.
+pub fn system_tls() -> Result<Arc<ClientConfig>, live::TlsError> {
+    tls::system_config()
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Uri};
 
+use super::admit::Caller;
 use super::body::{RequestBody, Source, Upload};
 use super::conn::Interim;
 use super::ingress;
@@ -28,8 +29,8 @@ pub(crate) struct Outbound {
     pub(super) interim: Arc<Interim>,
     upload: Option<Rc<Upload>>,
     hash: Option<u64>,
-    /// Whom it is charged to.
-    client: u64,
+    /// How it stands in line.
+    caller: Caller,
     /// When the client itself gives up.
     deadline: Option<Instant>,
     grpc: bool,
@@ -56,7 +57,7 @@ impl Outbound {
             (body, Some(upload))
         };
         Self {
-            client: track.exchange.client.hash(),
+            caller: track.caller(),
             grpc: ingress::is_grpc(&head.headers),
             request: Request::from_parts(head, body),
             upload,
@@ -81,7 +82,7 @@ pub(super) struct Sending {
     pub(super) tried: Vec<EndpointId>,
     /// What the request is made of again; none when it must not be repeated.
     pub(super) spare: Option<Head>,
-    pub(super) client: u64,
+    pub(super) caller: Caller,
     pub(super) grpc: bool,
     pub(super) repeatable: bool,
     interim: Arc<Interim>,
@@ -136,7 +137,7 @@ impl Sending {
             hash: outbound.hash,
             tried: Vec::new(),
             spare: outbound.repeatable.then(|| Head::copy(&outbound.request)),
-            client: outbound.client,
+            caller: outbound.caller,
             grpc: outbound.grpc,
             repeatable: outbound.repeatable,
             interim: Arc::clone(&outbound.interim),
@@ -210,7 +211,7 @@ impl Sending {
             interim: Arc::clone(&self.interim),
             upload: self.upload.clone(),
             hash: self.hash,
-            client: self.client,
+            caller: self.caller,
             deadline: self.deadline,
             grpc: self.grpc,
             repeatable: self.repeatable,

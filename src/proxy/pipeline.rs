@@ -1,6 +1,6 @@
 //! The way of one request, step after step.
 //!
-//! ingress → route → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
+//! ingress → identify → route → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
 //! one place turns that into a response.
 
 use std::future::Future;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::body::{Passing, ResponseBody, Source, Upstream};
 use super::conn::{Conn, Interim};
@@ -20,10 +20,11 @@ use super::live::{LiveRoute, View};
 use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
-use super::{admit, path, upgrade};
+use super::{path, upgrade};
+use crate::clients::Presented;
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
-use crate::model::{ClientId, Reason};
+use crate::model::Reason;
 use crate::observe::why::{Policy, Verdict};
 
 /// Answers one request. What can be decided at once is decided before the future is made, so that the
@@ -118,7 +119,7 @@ fn decide(
     let hasher = track.conn.worker.hasher();
     track.exchange.target = hasher.hash_one((name, target.as_str())).max(1);
     // 2 identify
-    track.exchange.client = ClientId::new(admit::client(track, &head.headers));
+    identify(track, &head.headers);
 
     // 3 route
     let live = Rc::clone(track.live());
@@ -130,7 +131,7 @@ fn decide(
     let route = reference.get().ok_or(NO_ROUTE)?;
     track.set_route(index, route);
     // 4 self-protection
-    match track.conn.worker.overload().admit(route.tier) {
+    match track.conn.worker.overload().admit(track.caller().tier) {
         Ok(None) => {}
         Ok(Some(rejection)) => {
             track.exchange.observed = Some(rejection.reason);
@@ -159,6 +160,25 @@ fn decide(
     let hash = hash(track, route, &head);
     let outbound = Outbound::new(track, head, source, hash, deadline, interim);
     Ok((reference, Box::new(outbound)))
+}
+
+/// Says who sent the request.
+fn identify(track: &mut Track, headers: &HeaderMap) {
+    let live = Rc::clone(track.live());
+    let conn = Rc::clone(&track.conn);
+    let presented = Presented {
+        headers,
+        trusted: conn.peer.trusted,
+        sans: &conn.peer.sans,
+        address: track.address(),
+        unix: track.exchange.started / 1_000_000,
+    };
+    let (identity, doubt) = live.clients.identify(&presented, &mut conn.worker.memo());
+    track.set_identity(identity);
+    if let Some(doubt) = doubt {
+        let nothing = (f64::NAN, f64::NAN, None);
+        track.decided(Policy::Identity, Verdict::NotBelieved(doubt), nothing);
+    }
 }
 
 /// 10 return: the upstream's response, or ours.
@@ -254,11 +274,7 @@ fn hash(track: &Track, route: &LiveRoute, head: &http::request::Parts) -> Option
     let mut hasher = DefaultHasher::new();
     match on {
         HashOn::Client => {
-            track
-                .client
-                .as_deref()
-                .unwrap_or_else(|| track.conn.peer.as_str())
-                .hash(&mut hasher);
+            track.client().hash(&mut hasher);
         }
         HashOn::Path => head.uri.path().hash(&mut hasher),
         HashOn::Header(name) => {

@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use super::conn::{Activity, Conn, Order, Peer};
 use super::live::LiveListener;
 use super::stream::{Prefixed, Socket, Stream};
+use super::tls;
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
 
@@ -79,7 +80,7 @@ async fn greet(
     let bound = listener.listener.header_timeout;
     let proxied = proxied_for(listener, &mut socket, &mut address);
     let prefix = within(bound, proxied).await.ok()?.ok()?;
-    let peer = Peer::new(address, listener);
+    let mut peer = Peer::new(address, listener);
     let Some(config) = &listener.tls else {
         let mut prefix = prefix.to_vec();
         let choice = choose(listener, &mut socket, &mut prefix);
@@ -100,6 +101,10 @@ async fn greet(
             return None;
         }
     };
+    let shown = stream.get_ref().1.peer_certificates();
+    peer.sans = shown
+        .and_then(<[_]>::first)
+        .map_or_else(Box::default, tls::dns_names);
     let http2 = match stream.get_ref().1.alpn_protocol() {
         Some(protocol) => protocol == b"h2",
         None => !listener.listener.http1,

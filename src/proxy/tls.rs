@@ -69,6 +69,29 @@ pub(crate) fn server_config(
     Ok(Arc::new(config))
 }
 
+/// The DNS names that the verified `certificate` is for, each behind a newline.
+pub(crate) fn dns_names(certificate: &CertificateDer<'_>) -> Box<str> {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else {
+        return Box::default();
+    };
+    let mut names = String::new();
+    for name in certificate.valid_dns_names() {
+        names.push('\n');
+        names.push_str(&name.to_ascii_lowercase());
+    }
+    names.into()
+}
+
+/// The configuration towards a server that the system's authorities vouch for.
+pub(crate) fn system_config() -> Result<Arc<ClientConfig>, TlsError> {
+    let tls = ClientTls {
+        server_name: None,
+        ca: None,
+        client: None,
+    };
+    client_config(&tls, Protocol::Http1)
+}
+
 /// The configuration towards an upstream.
 pub(crate) fn client_config(
     tls: &ClientTls,

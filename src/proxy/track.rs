@@ -4,14 +4,17 @@
 //! that happens: answered, refused, reset by the client, broken by the upstream, or drained. So every
 //! request ends in exactly one exchange.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Method, Uri};
 
+use super::admit::Caller;
 use super::conn::Conn;
 use super::inflight::Entry;
 use super::live::{LiveRoute, View};
+use crate::clients::Identity;
 use crate::clock::Instant;
 use crate::engine::upstream::EndpointState;
 use crate::model::{ClientId, MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
@@ -35,8 +38,12 @@ pub(crate) struct Track {
     entry: usize,
     trail: Trail,
     pub(crate) trace_id: Option<[u8; 32]>,
-    /// The client, when a trusted peer named another than itself.
-    pub(crate) client: Option<Box<str>>,
+    /// The client's address, when a trusted peer named another than its own.
+    pub(crate) forwarded: Option<IpAddr>,
+    /// Who sent it, once that was looked at.
+    identity: Option<Rc<Identity>>,
+    /// Its place in the queue: 0 goes first.
+    tier: u8,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     live: Rc<View>,
@@ -93,7 +100,9 @@ impl Track {
             entry,
             trail: Trail::new(),
             trace_id: None,
-            client: None,
+            forwarded: None,
+            identity: None,
+            tier: 0,
             method: Method::GET,
             uri: Uri::default(),
             live: worker.live(),
@@ -135,11 +144,39 @@ impl Track {
         &self.live
     }
 
+    /// Where it comes from: its peer, or whom a trusted peer names; none over a unix socket.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.forwarded.or_else(|| self.conn.peer.ip())
+    }
+
+    /// It was sent by `identity`.
+    pub(crate) fn set_identity(&mut self, identity: Rc<Identity>) {
+        self.exchange.client = identity.id;
+        self.identity = Some(identity);
+    }
+
+    /// The name of whoever sent it.
+    pub(crate) fn client(&self) -> &str {
+        let name = self.identity.as_ref().map(|identity| &*identity.name);
+        name.unwrap_or_else(|| self.conn.peer.as_str())
+    }
+
+    /// How it stands in line.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            client: self.exchange.client.hash(),
+            tier: self.tier,
+            weight: self.identity.as_ref().map_or(1, |identity| identity.weight),
+        }
+    }
+
     /// The route it takes is `live.routes[index]`.
     pub(crate) fn set_route(&mut self, index: usize, route: &LiveRoute) {
         self.route = Some(index);
         self.exchange.route = Some(route.id);
-        self.exchange.tier = Some(route.tier_id);
+        let own = self.identity.as_ref().and_then(|identity| identity.tier);
+        self.tier = own.unwrap_or(route.tier);
+        self.exchange.tier = self.live.tier(self.tier).map(|(id, _)| *id);
         self.exchange.upstream = Some(route.upstream.id());
         self.note(|entry| {
             entry.route = Some(route.id);
@@ -252,6 +289,7 @@ impl Drop for Track {
             self.phase(Phase::Deliver, now);
         }
         let route = self.route();
+        let tier = route.and_then(|_| self.live.tier(self.tier));
         let path = self.uri.path();
         let line = Line {
             request_id: self.request_id(),
@@ -260,11 +298,8 @@ impl Drop for Track {
                 .as_ref()
                 .and_then(|id| std::str::from_utf8(id).ok())
                 .unwrap_or_default(),
-            client: self
-                .client
-                .as_deref()
-                .unwrap_or_else(|| self.conn.peer.as_str()),
-            tier: route.map_or("", |route| &route.tier_name),
+            client: self.client(),
+            tier: tier.map_or("", |(_, name)| name),
             method: self.method.as_str(),
             route: route.map_or("", |route| &route.route.name),
             path,

@@ -25,6 +25,7 @@ use super::live::{Connections, Live, LiveListener, View as PlanView};
 use super::pool::{Pools, Timer};
 use super::serve;
 use super::stream::Socket;
+use crate::clients::Memo;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::overload::{Overload, Pulse};
 use crate::observe::exchange::{Exchange, Line};
@@ -157,6 +158,7 @@ pub(crate) struct Worker {
     recorder: RefCell<Recorder>,
     in_flight: InFlight,
     rng: RefCell<fastrand::Rng>,
+    memo: RefCell<Memo>,
     timers: RefCell<Vec<Timer>>,
     connections: RefCell<Slab<Rc<Conn>>>,
     listeners: RefCell<HashMap<Arc<str>, Listening>>,
@@ -188,6 +190,7 @@ impl Worker {
             recorder: RefCell::new(recorder),
             in_flight: InFlight::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+            memo: RefCell::default(),
             timers: RefCell::default(),
             connections: RefCell::default(),
             listeners: RefCell::default(),
@@ -401,6 +404,11 @@ impl Worker {
 
     pub(crate) fn rng(&self) -> RefMut<'_, fastrand::Rng> {
         self.rng.borrow_mut()
+    }
+
+    /// What is remembered of clients.
+    pub(crate) fn memo(&self) -> RefMut<'_, Memo> {
+        self.memo.borrow_mut()
     }
 
     pub(crate) fn take_timer(&self) -> Option<Timer> {

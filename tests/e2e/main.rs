@@ -21,6 +21,7 @@ mod basic;
 mod cli;
 mod clients;
 mod harness;
+mod identity;
 mod lifecycle;
 mod listeners;
 mod malformed;

@@ -4,6 +4,7 @@
 //! is checked later knows its place ([`Spanned`]). Untagged and flattened types would lose places, so the
 //! alternatives (`"text"` or a table) have visitors of their own in [`either`]. Depends on [`super::units`].
 
+mod clients;
 mod either;
 mod listen;
 mod protection;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use clients::{RawClients, RawIdentify, RawJwt, RawKnown, RawPrefixes};
 pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
 pub(crate) use listen::{RawCertificate, RawListen, RawProtocol, RawServerTls};
 pub(crate) use protection::{
@@ -42,6 +44,8 @@ pub(crate) struct Raw {
     pub(crate) listen: Vec<Spanned<RawListen>>,
     /// Where operators connect.
     pub(crate) admin: RawAdmin,
+    /// Who sends requests.
+    pub(crate) clients: RawClients,
     /// Classes of requests, most important first. Without any: critical, standard and batch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) tiers: Vec<Spanned<RawTier>>,
@@ -69,6 +73,11 @@ pub(crate) struct RawServer {
     /// Whether requests are refused, the least important tier first, when Tidegate itself runs short of time,
     /// memory or descriptors.
     pub(crate) overload: RawMode,
+    /// Directory for what outlives a restart; made when there is something to keep. Default: the service
+    /// manager's `$STATE_DIRECTORY`, else `tidegate-state` beside the file; none without a file. A change needs a
+    /// restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state_dir: Option<Spanned<String>>,
 }
 
 impl Default for RawServer {
@@ -78,6 +87,7 @@ impl Default for RawServer {
             drain_timeout: Time::secs(30),
             max_connections: 0.into(),
             overload: RawMode::Enforce,
+            state_dir: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! none. Reads the files a plan names, to see that they can be read. Depends on `raw` and `plan`.
 
 mod address;
+mod clients;
 mod listen;
 mod protection;
 mod route;
@@ -38,6 +39,8 @@ pub(crate) struct Scene {
     pub(crate) dropped: Vec<Dropped>,
     /// The process's limit on open files.
     pub(crate) fd_limit: usize,
+    /// Where the service manager lets it keep what outlives a restart, if it says so.
+    pub(crate) state_directory: Option<PathBuf>,
     /// Cores of this machine.
     pub(crate) cores: usize,
 }
@@ -54,6 +57,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let admin = check.admin(&raw.admin);
     check.distinct_admin(&raw.admin, admin.as_ref(), &listeners);
     let tiers = check.tiers(&raw.tiers);
+    let clients = check.clients(&raw.clients, &tiers, &listeners);
     let upstreams = check.upstreams(&raw.upstreams, tiers.len());
     let routes = check.routes(raw, &tiers);
     let telemetry = check.telemetry(&raw.telemetry);
@@ -67,6 +71,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         server,
         listeners,
         admin,
+        clients,
         tiers,
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
@@ -240,7 +245,29 @@ impl Check<'_> {
             drain_timeout: raw.drain_timeout.0,
             max_connections,
             overload: protection::mode(raw.overload),
+            state_dir: self.state_dir(raw),
         })
+    }
+
+    fn state_dir(&mut self, raw: &RawServer) -> Option<PathBuf> {
+        match &raw.state_dir {
+            Some(given) if given.is_empty() => {
+                self.error(
+                    given.span(),
+                    "`state_dir` is empty; leave it out for its default",
+                );
+                None
+            }
+            Some(given) => Some(self.path(given)),
+            None => match &self.scene.state_directory {
+                Some(given) => Some(given.clone()),
+                None => self
+                    .scene
+                    .source
+                    .as_ref()
+                    .map(|_| self.path("tidegate-state")),
+            },
+        }
     }
 
     fn admin(&mut self, raw: &RawAdmin) -> Option<Admin> {
@@ -312,7 +339,7 @@ impl Check<'_> {
         if value.is_empty() || !value.chars().all(is_visible) {
             self.error_hint(
                 raw.span(),
-                "the token is empty or has characters that no header can carry",
+                "the secret is empty or has characters that no header can carry",
                 "use visible ASCII characters without spaces",
             );
             return None;

@@ -355,3 +355,60 @@ proptest! {
         drop(source.load_text(Some(minimal("")), FD_LIMIT).map_err(|errors| errors.render(false)));
     }
 }
+
+#[test]
+fn a_client_that_could_not_be_recognised_or_would_be_another_is_refused() {
+    let text = minimal(
+        r#"[[clients.identify]]
+[[clients.identify]]
+header = "x-api-key"
+tls_san = true
+[[clients.identify]]
+tls_san = true
+[[clients.identify]]
+jwt = { jwks = "ftp://idp/keys" }
+[[clients.identify]]
+address = { v4 = 33 }
+[[clients.known]]
+name = "a"
+keys = ["top-secret", "sha256:12"]
+[[clients.known]]
+name = "b"
+addresses = ["10.0.0.0/8", "ten"]
+declared_rate = "50"
+tier = "high"
+[[clients.known]]
+name = "c"
+weight = 0
+[[clients.known]]
+claims = ["x"]
+[[clients.known]]
+name = "b"
+keys = ["sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"]
+addresses = ["10.0.0.0/8"]
+[[clients.known]]
+name = "d"
+keys = ["sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"]
+"#,
+    );
+    let said = refused(&text);
+    let expected = "\
+tidegate.toml:4:1: this does not say what to look at; write one of `header = \"x-api-key\"`, `jwt = { … }`, `tls_san = true` and `address = {}`
+tidegate.toml:5:1: this says several things to look at; write one of `header = \"x-api-key\"`, `jwt = { … }`, `tls_san = true` and `address = {}`
+tidegate.toml:8:1: no listener asks its clients for certificates; give a listener's `tls` a `client_ca`, or take `tls_san` out
+tidegate.toml:11:7: `claim` is missing; a token needs `claim` and `jwks`
+tidegate.toml:11:16: `ftp://idp/keys` is no http or https URL
+tidegate.toml:13:18: `v4` must be from 1 to 32, not 33
+tidegate.toml:15:8: a key of this client stands here in the clear, or its hash is cut short; write `sha256:` and the 64 digits that `printf %s KEY | sha256sum` prints, or { env = … } or { file = … }
+tidegate.toml:19:28: `ten` is neither an address nor a network; write one such as \"10.0.0.0/8\"
+tidegate.toml:20:17: `50` is not a rate; write a number, `/`, and s, m, h, day or month, such as \"100/s\"
+tidegate.toml:21:8: there is no tier `high`; known here: `critical`, `standard`, `batch`
+tidegate.toml:23:8: nothing says how this client is recognised; give it `keys`, `claims`, `sans`, `addresses` or `values`
+tidegate.toml:24:10: `weight` must be from 1 to 1000, not 0
+tidegate.toml:25:1: `name` is missing; write `name = \"reports\"` and how it is recognised, such as `keys`
+tidegate.toml:28:8: there already is a client `b`
+tidegate.toml:30:14: there already is a client with the address `10.0.0.0/8`
+tidegate.toml:32:8: a key of this client is also one of `b`";
+    assert_eq!(said, expected);
+    assert!(!said.contains("top-secret"), "a key is not shown");
+}

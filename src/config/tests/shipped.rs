@@ -30,7 +30,9 @@ fn full_with_files() -> (tempfile::TempDir, Source) {
     for name in ["tls.key", "other.key", "client.key"] {
         std::fs::write(dir.path().join(name), pair.signing_key.serialize_pem()).unwrap();
     }
-    std::fs::write(dir.path().join("admin.token"), "secret\n").unwrap();
+    for name in ["admin.token", "client-hash.key", "jwks.json"] {
+        std::fs::write(dir.path().join(name), "secret\n").unwrap();
+    }
     let file = dir.path().join("tidegate.toml");
     std::fs::write(&file, uncommented(&shipped("full.toml"))).unwrap();
     let source = Source {
@@ -60,7 +62,7 @@ fn the_full_file_loads_with_everything_on() {
         plan.listeners[1].tls.as_ref().unwrap().certificates.len(),
         2
     );
-    assert_eq!(watch::files(&plan).len(), 9);
+    assert_eq!(watch::files(&plan).len(), 10);
     assert!(
         watch::files(&plan)
             .iter()
@@ -142,6 +144,8 @@ fn what_is_explained_loads_to_the_same_plan() {
     assert_eq!(second.hash, first.hash);
     assert_eq!(second.server, first.server);
     assert_eq!(second.listeners, first.listeners);
+    assert_eq!(second.clients.identify, first.clients.identify);
+    assert_eq!(second.clients.known, first.clients.known);
     assert_eq!(second.tiers, first.tiers);
     assert_eq!(second.upstreams, first.upstreams);
     assert_eq!(second.routes, first.routes);
