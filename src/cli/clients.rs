@@ -100,6 +100,9 @@ fn reason(client: &Client, flag: &ClientFlag) -> String {
         plain(flag.upstream.as_deref().unwrap_or("no upstream")),
         plain(&flag.since),
     );
+    if let Some(owner) = &client.owner {
+        text.push_str(&format!("; ask {}", plain(owner)));
+    }
     if !flag.routes.is_empty() {
         text.push_str(&format!("; routes {}", plain(&flag.routes.join(", "))));
     }

@@ -34,6 +34,7 @@ use crate::engine::overload::{Overload, Pulse};
 use crate::engine::registry::Directories;
 use crate::engine::route::{Described, Routes};
 use crate::engine::upstream::Upstreams;
+use crate::observe::accounts::KnownClient;
 use crate::observe::collector::Collector;
 use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
@@ -148,6 +149,7 @@ impl Process {
         let upstreams = Arc::new(Upstreams::new());
         let access_log = plan.telemetry.access_log.as_ref();
         let collector = Collector::start(access_log, Arc::clone(&upstreams))?;
+        collector.metrics().set_known_clients(known(&plan));
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan)?;
         let routes = Routes::default();
@@ -493,6 +495,7 @@ impl Process {
         self.adopt(opened);
         self.collector
             .set_access_log(plan.telemetry.access_log.as_ref());
+        self.collector.metrics().set_known_clients(known(&plan));
         self.discovery.reconcile(&self.upstreams);
         self.changed.notify_one();
         if let Some(watch) = &self.watch {
@@ -555,6 +558,11 @@ fn described(plan: &Plan) -> impl Iterator<Item = Described<'_>> {
             },
         }
     })
+}
+
+/// The clients that `plan` knows by name.
+fn known(plan: &Plan) -> Vec<KnownClient> {
+    plan.clients.known.iter().map(KnownClient::from).collect()
 }
 
 /// What hashes of clients are made with: as the plan says, else something random.

@@ -173,3 +173,32 @@ fn the_accounts_agree_with_everything_else_and_hold_no_address_as_a_label() {
     assert_eq!(by_requests["clients"].as_array().map(Vec::len), Some(1));
     assert_eq!(proxy.admin_get("/api/v1/clients?sort=height").status, 400);
 }
+
+#[test]
+fn a_known_client_has_its_name_and_owner_and_is_held_to_what_it_declared() {
+    let origin = Origin::saying("hello");
+    let proxy = Proxy::start(&format!(
+        "[[clients.known]]\nname = \"reports\"\ntier = \"batch\"\nowner = \"data team\"\ndeclared_rate = \"1/s\"\n\
+         keys = [\"sha256:5e5eb50156e6f1b0b72b20b0001b6f220e215b20b6b3001280c0cff89e1db2c1\"]\n\
+         [upstreams.app]\nendpoints = [\"{}\"]\n",
+        origin.address()
+    ));
+    let mut client = proxy.client();
+    for number in 0..100 {
+        let path = format!("/{number}");
+        let key = [("x-api-key", "night-reports")];
+        assert_eq!(client.request("GET", &path, &key, b"").status, 200);
+    }
+    eventually("more than was declared", PATIENCE, || {
+        let seen = clients(&proxy);
+        let reports = &seen["clients"][0];
+        flags(reports) == ["over_declared"]
+            && reports["client"] == "reports"
+            && reports["owner"] == "data team"
+            && reports["tier"] == "batch"
+            && reports["declared_rate"] == 1.0
+    });
+    let metrics = proxy.metrics();
+    let requests = metrics.sum("tidegate_client_requests_total", &[("client", "reports")]);
+    assert_eq!(format!("{requests}"), "100");
+}

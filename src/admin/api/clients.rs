@@ -52,6 +52,12 @@ pub struct Client {
     pub client: String,
     /// What it is called in `/metrics`.
     pub label: String,
+    /// Who answers for it, where the configuration says so.
+    pub owner: Option<String>,
+    /// Its tier, where the configuration gives it one.
+    pub tier: Option<String>,
+    /// The requests a second it declared.
+    pub declared_rate: Option<f64>,
     /// Requests, over all upstreams.
     pub requests: u64,
     /// Requests that Tidegate refused.

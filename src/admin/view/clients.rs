@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::milliseconds;
 use super::requests::name;
 use crate::admin::{AdminState, api};
+use crate::config::plan::Plan;
 use crate::model::{ClientId, RouteId, UpstreamId};
 use crate::observe::access_log::rfc3339;
 use crate::observe::accounts::{
@@ -74,7 +75,9 @@ pub(in crate::admin) fn clients(state: &AdminState, sort: Sort, limit: usize) ->
             }
         }
     }
-    let mut clients: Vec<_> = clients.into_iter().map(Gathered::finish).collect();
+    let plan = state.plan.load();
+    let clients = clients.into_iter();
+    let mut clients: Vec<_> = clients.map(|one| one.finish(&plan)).collect();
     clients.sort_by(|one, other| sort.order(one, other));
     let total = clients.len();
     clients.truncate(limit);
@@ -139,13 +142,21 @@ impl Gathered {
         });
     }
 
-    fn finish(mut self) -> api::Client {
+    fn finish(mut self, plan: &Plan) -> api::Client {
+        let mut known = plan.clients.known.iter();
+        let known = known.find(|known| *known.name == self.name);
+        let tier = known.and_then(|known| plan.tiers.get(usize::from(known.tier?)));
+        let declared = known.and_then(|known| known.declared_rate.as_ref());
         let cost = |one: &api::ClientOfUpstream| one.took.upstream_seconds;
         self.upstreams
             .sort_by(|one, other| cost(other).total_cmp(&cost(one)));
         api::Client {
             client: self.name,
             label: self.label,
+            owner: known.and_then(|known| Some(known.owner.as_deref()?.to_owned())),
+            tier: tier.map(|tier| tier.as_ref().to_owned()),
+            declared_rate: declared
+                .map(|quota| number(quota.amount()) / number(quota.period().seconds())),
             requests: self.sums.requests(),
             refused: self.sums.refused(),
             upstream_seconds: cost_of(&self.sums),
@@ -158,6 +169,10 @@ impl Gathered {
             flags: self.flags,
         }
     }
+}
+
+fn number(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn add(sum: &mut Lately, more: Lately) {

@@ -23,7 +23,9 @@ pub use self::report::{ClientReport, Lately, Report, Series, Standing, label};
 pub use self::sums::{Class, Sums};
 use super::exchange::Exchange;
 use crate::clock::Instant;
+use crate::config::plan::Known;
 use crate::engine::upstream::Throttled;
+use crate::measure::slots::Slots;
 use crate::model::UpstreamId;
 
 /// Upstreams that have an account of their own; what is beyond shares one.
@@ -38,9 +40,37 @@ pub struct KnownClient {
     pub name: Arc<str>,
     /// Its share of a saturated upstream, relative to the others.
     pub weight: f64,
-    /// The requests a second it said it would send.
-    pub declared_rate: Option<f64>,
+    /// What it said it would send.
+    pub declared: Option<Declared>,
 }
+
+/// What a client said it would send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Declared {
+    /// Requests
+    pub requests: f64,
+    /// in so many seconds, an hour at most.
+    pub seconds: u32,
+}
+
+impl From<&Known> for KnownClient {
+    /// What was declared by the day or the month is not judged while it lasts.
+    fn from(known: &Known) -> Self {
+        let declared = known.declared_rate.as_ref().and_then(|rate| {
+            let seconds = u32::try_from(rate.period().seconds()).ok()?;
+            let requests = count(rate.amount());
+            (seconds <= 3_600).then_some(Declared { requests, seconds })
+        });
+        Self {
+            name: Arc::clone(&known.name),
+            weight: known.weight.into(),
+            declared,
+        }
+    }
+}
+
+/// What a known client has asked for in the last hour, by ten seconds.
+type Asked = Slots<360>;
 
 /// How an upstream stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +102,8 @@ pub struct Accounts {
     /// By upstream + 1; 0: of requests that reached none.
     accounts: Vec<Option<Box<Account>>>,
     known: Vec<KnownClient>,
+    /// Of each of [`Self::known`].
+    asked: Vec<Asked>,
     by_name: HashMap<Arc<str>, u16>,
     opened: Instant,
     /// The second and the minute that are running.
@@ -86,6 +118,7 @@ impl Accounts {
         Self {
             accounts: Vec::new(),
             known: Vec::new(),
+            asked: Vec::new(),
             by_name: HashMap::new(),
             opened: now,
             second: 0,
@@ -95,6 +128,15 @@ impl Accounts {
 
     /// Follows a reload: the clients that are known from now on.
     pub fn set_known(&mut self, known: Vec<KnownClient>) {
+        let before = std::mem::take(&mut self.asked);
+        let asked = |client: &KnownClient| {
+            let before = self
+                .by_name
+                .get(&client.name)
+                .and_then(|at| before.get(usize::from(*at)));
+            before.copied().unwrap_or_default()
+        };
+        self.asked = known.iter().map(asked).collect();
         let names = known.iter().map(|client| Arc::clone(&client.name));
         self.by_name = names.zip(0..).collect();
         self.known = known;
@@ -182,42 +224,28 @@ impl Accounts {
 
     /// Holds known clients to what they declared, over all upstreams.
     fn judge_declared(&mut self, at: Moment) {
-        let declares = |known: &&KnownClient| known.declared_rate.is_some();
-        if !self.known.iter().any(|known| declares(&known)) {
-            return;
-        }
         let ended = (at.second / 10).saturating_sub(1);
-        let mut asked = vec![0.0; self.known.len()];
         for account in self.accounts.iter().flatten() {
             for one in account.top.iter() {
                 let known = one.value.known.map(usize::from);
-                if let Some(sum) = known.and_then(|known| asked.get_mut(known)) {
-                    *sum += count(one.value.habits.requests(ended, 1));
+                if let Some(asked) = known.and_then(|known| self.asked.get_mut(known)) {
+                    let requests = one.value.habits.requests(ended, 1);
+                    asked.add(ended, u32::try_from(requests).unwrap_or(u32::MAX));
                 }
             }
         }
+        let evidence = self.known.iter().zip(&self.asked);
+        let evidence: Vec<_> = evidence
+            .map(|(known, asked)| over_declared(known.declared?, asked, ended))
+            .collect();
         for account in self.accounts.iter_mut().flatten() {
             for (_, _, client) in account.top.iter_mut() {
-                let known = client.known.map(usize::from);
-                let known = known.and_then(|at| self.known.get(at).zip(asked.get(at)));
-                let Some((declared, asked)) =
-                    known.and_then(|(known, asked)| Some((known.declared_rate?, *asked)))
-                else {
-                    continue;
-                };
-                // Ten seconds of a rate vary by about the root of their count.
-                let allowed = declared * 10.0;
-                let over = asked > allowed + 2.0 * allowed.sqrt();
-                let what = "requests a second, and declared";
-                let evidence = over.then(|| {
-                    vec![Evidence::new(
-                        what,
-                        asked / 10.0,
-                        Some(declared),
-                        "requests",
-                    )]
-                });
-                client.flags.set(Kind::OverDeclared, evidence, at, 20);
+                let known = client
+                    .known
+                    .and_then(|known| evidence.get(usize::from(known)));
+                client
+                    .flags
+                    .set(Kind::OverDeclared, known.cloned().flatten(), at, 20);
             }
         }
     }
@@ -225,4 +253,24 @@ impl Accounts {
     fn second_of(&self, now: Instant) -> u32 {
         u32::try_from(now.since(self.opened).as_secs()).unwrap_or(u32::MAX)
     }
+}
+
+/// What speaks for more than `declared` in the ten seconds that ended last, or in the declared time if that is longer.
+fn over_declared(declared: Declared, asked: &Asked, ended: u32) -> Option<Vec<Evidence>> {
+    let slots = (declared.seconds / 10).max(1);
+    let seconds = f64::from(slots * 10);
+    let rate = declared.requests / f64::from(declared.seconds);
+    let requests = count(asked.sum(ended, slots as usize));
+    // A count varies by about its root.
+    let allowed = rate * seconds;
+    let over = requests > allowed + 2.0 * allowed.sqrt();
+    let what = "requests a second, and declared";
+    over.then(|| {
+        vec![Evidence::new(
+            what,
+            requests / seconds,
+            Some(rate),
+            "requests",
+        )]
+    })
 }

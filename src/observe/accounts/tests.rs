@@ -292,7 +292,7 @@ fn a_weight_is_a_larger_share() {
     world.accounts.set_known(vec![KnownClient {
         name: "c99".into(),
         weight: 30.0,
-        declared_rate: None,
+        declared: None,
     }]);
     world.sample = World::saturated(false);
     flood(&mut world, 100);
@@ -339,12 +339,12 @@ fn a_throttled_client_stays_so_while_it_would_fill_the_upstream_again() {
 #[test]
 fn a_known_client_is_held_to_what_it_declared_over_all_upstreams() {
     let mut world = World::new();
-    let known = |rate| KnownClient {
+    let known = |requests, seconds| KnownClient {
         name: "c5".into(),
         weight: 1.0,
-        declared_rate: Some(rate),
+        declared: Some(Declared { requests, seconds }),
     };
-    world.accounts.set_known(vec![known(15.0)]);
+    world.accounts.set_known(vec![known(15.0, 1)]);
     let both = |world: &mut World| {
         world.fold(5, &took(1));
         let elsewhere = Exchange {
@@ -355,9 +355,16 @@ fn a_known_client_is_held_to_what_it_declared_over_all_upstreams() {
     };
     world.run(300, both);
     assert_eq!(world.flags_of(5), [Kind::OverDeclared]);
-    world.accounts.set_known(vec![known(25.0)]);
+    world.accounts.set_known(vec![known(25.0, 1)]);
     world.run(300, both);
     assert_eq!(world.flags_of(5), []);
+    // A minute of silence makes up for one of haste where so much a minute was declared.
+    world.accounts.set_known(vec![known(1_300.0, 60)]);
+    world.run(600, both);
+    assert_eq!(world.flags_of(5), []);
+    world.accounts.set_known(vec![known(1_000.0, 60)]);
+    world.run(100, both);
+    assert_eq!(world.flags_of(5), [Kind::OverDeclared]);
 }
 
 #[test]
