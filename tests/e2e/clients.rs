@@ -106,14 +106,12 @@ fn a_client_that_floods_is_first_and_noisy_and_no_other_is_flagged() {
 #[test]
 fn a_noisy_client_is_held_to_its_share_where_that_is_enforced_and_let_go_when_it_stops() {
     let (gate, _origin, proxy) = small_upstream("noisy = { mode = \"enforce\" }");
-    let quarantined = AtomicU64::new(0);
     let refused = || {
         proxy
             .metrics()
             .sum("tidegate_rejected_total", &[("reason", "quarantined")])
     };
-    let counted = flood(&gate, &proxy, || refused() > 100.0);
-    quarantined.store(counted.into_inner(), Ordering::Relaxed);
+    let quarantined = flood(&gate, &proxy, || refused() > 100.0);
     assert!(quarantined.into_inner() > 100);
     eventually("the flag to be taken back", PATIENCE, || {
         let seen = clients(&proxy);
@@ -123,6 +121,15 @@ fn a_noisy_client_is_held_to_its_share_where_that_is_enforced_and_let_go_when_it
     let key = [("x-api-key", "flood")];
     let answer = proxy.client().request("GET", "/reports/again", &key, b"");
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn where_that_is_on_trial_nobody_is_held_and_what_would_have_been_refused_is_counted() {
+    let (gate, _origin, proxy) = small_upstream("noisy = { mode = \"observe\" }");
+    let labels = [("reason", "quarantined"), ("mode", "observe")];
+    let observed = || proxy.metrics().sum("tidegate_rejected_total", &labels);
+    let quarantined = flood(&gate, &proxy, || observed() > 20.0);
+    assert_eq!(quarantined.into_inner(), 0);
 }
 
 #[test]

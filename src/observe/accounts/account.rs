@@ -29,8 +29,6 @@ use crate::measure::topk::{Found, TopK};
 use crate::model::Outcome;
 use crate::observe::exchange::Exchange;
 
-/// Counters of clients.
-const COUNTERS: usize = 2_000;
 /// Clients that have series of their own.
 pub(super) const SHOWN: usize = 200;
 /// Whoever is to be shown in the place of another must weigh so many times as much, in quarters.
@@ -65,13 +63,15 @@ pub(super) struct Account {
     saturated: Slots<SECONDS>,
     limit: u32,
     throttles: bool,
+    /// Who is noisy.
     throttled: Vec<Throttled>,
 }
 
-impl Default for Account {
-    fn default() -> Self {
+impl Account {
+    /// An account with room for so many clients.
+    pub(super) fn new(counters: usize) -> Self {
         Self {
-            top: TopK::new(COUNTERS),
+            top: TopK::new(counters),
             total: Sums::default(),
             load: Load::default(),
             shown: 0,
@@ -85,9 +85,7 @@ impl Default for Account {
             throttled: Vec::new(),
         }
     }
-}
 
-impl Account {
     pub(super) fn fold(
         &mut self,
         exchange: &Exchange,
@@ -152,6 +150,9 @@ impl Account {
         let window = flag::count(WINDOW as u64);
         let room = f64::from(self.limit) * window;
         let holds = saturated || (self.throttles && wanted >= FILLS * room);
+        if !holds && self.throttled.is_empty() {
+            return None;
+        }
         let weight_of = |client: &Client| {
             let known = client.known.and_then(|at| known.get(usize::from(at)));
             known.map_or(1.0, |known| known.weight)

@@ -1,7 +1,7 @@
 //! What each client takes: of every upstream the heaviest clients by name, everything else as `__other__`.
 //!
-//! An upstream has 2,000 counters (Space-Saving by upstream time), a few hundred bytes each, and none of the
-//! tables here grows with the number of clients. Everything is folded on the observer thread, which also ends the
+//! An upstream has 2,000 counters (Space-Saving by upstream time) of about a kilobyte each, fewer when there are very
+//! many upstreams, and none of the tables here grows with the number of clients. Everything is folded on the observer thread, which also ends the
 //! seconds, minutes and hours; nothing here reads a clock. What is said against a client is in [`flag`].
 //! Depends on measure, model, the exchange and the engine's words.
 
@@ -30,6 +30,12 @@ use crate::model::UpstreamId;
 
 /// Upstreams that have an account of their own; what is beyond shares one.
 const MAX_ACCOUNTS: usize = 256;
+/// The first so many of them follow
+const LARGE_ACCOUNTS: usize = 32;
+/// this many clients,
+const COUNTERS: usize = 2_000;
+/// and the others this many.
+const FEWER_COUNTERS: usize = 400;
 /// Hours after which what was counted counts half.
 const HALF_LIFE: u64 = 12;
 
@@ -160,9 +166,10 @@ impl Accounts {
         };
         let by_name = &self.by_name;
         let known = |name: &str| by_name.get(name).copied();
-        account
-            .get_or_insert_default()
-            .fold(exchange, name, second, known);
+        let large = place <= LARGE_ACCOUNTS || place == MAX_ACCOUNTS;
+        let counters = if large { COUNTERS } else { FEWER_COUNTERS };
+        let account = account.get_or_insert_with(|| Box::new(Account::new(counters)));
+        account.fold(exchange, name, second, known);
     }
 
     /// Goes on to `now`, with how the upstreams stand: ends the seconds, minutes and hours that are over. Who is to
