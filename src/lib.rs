@@ -5,6 +5,7 @@
 //!   1 ingress    sane framing, hop-by-hop, forwarded-for, request id, trace context, deadline
 //!   2 identify   who is this: client, tier, weight
 //!   3 route      host, path, method, headers → route
+//!   5 rate       quotas, RateLimit headers
 //!   8 balance    pick an endpoint
 //!   9 forward    pooled connection, timeouts
 //!  10 return     stream the body; at its end or drop: write the Exchange

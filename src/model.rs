@@ -41,6 +41,10 @@ identity!(
     TierId
 );
 identity!(
+    /// A rate limit, by name. The same name keeps its identity over reloads.
+    RateLimitId
+);
+identity!(
     /// One endpoint of one upstream, by address. The same address keeps its identity over reloads.
     EndpointId
 );
@@ -275,6 +279,8 @@ pub enum Unit {
     Seconds,
     /// A share, between 0 and 1.
     Ratio,
+    /// Bytes.
+    Bytes,
 }
 
 impl Unit {
@@ -285,6 +291,7 @@ impl Unit {
             Self::Requests => "requests",
             Self::Seconds => "seconds",
             Self::Ratio => "ratio",
+            Self::Bytes => "bytes",
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Status {
     pub exchanges: Exchanges,
     /// What bounds cost since the start.
     pub dropped: Dropped,
+    /// What outlives a restart.
+    pub state: State,
 }
 
 /// The configuration in use.
@@ -98,6 +100,15 @@ pub struct Dropped {
     pub exchanges: u64,
     /// Lines missing from the access log.
     pub access_log_lines: u64,
+}
+
+/// What outlives a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The directory it is kept in; none when nothing is.
+    pub directory: Option<String>,
+    /// Why it could not be written the last time; none when it was, or there was nothing to keep.
+    pub error: Option<String>,
 }
 
 /// `GET /api/v1/upstreams`.
@@ -193,6 +204,39 @@ pub struct Recent {
 pub struct Limits {
     /// Of each upstream, in the order of the plan.
     pub limits: Vec<Limit>,
+    /// Quotas, by name.
+    pub rate_limits: Vec<RateLimit>,
+}
+
+/// A rate limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Its name.
+    pub name: String,
+    /// Whether it acts: `enforce`, `observe`, `off`.
+    pub mode: String,
+    /// Who has a quota of its own, in the configuration's words.
+    pub per: String,
+    /// How much in what time, in the configuration's form.
+    pub quota: String,
+    /// How much of it may come at once; none where the calendar counts.
+    pub burst: Option<u64>,
+    /// What is counted: `requests`, `upstream-time`, `bytes`.
+    pub cost: String,
+    /// Whether answers from the cache count.
+    pub count_cache_hits: bool,
+    /// How many are told apart.
+    pub max_keys: usize,
+    /// The routes under it.
+    pub routes: Vec<String>,
+    /// Requests that passed.
+    pub passed: u64,
+    /// Requests it refused.
+    pub refused: u64,
+    /// Requests it would have refused while it only observed.
+    pub would_refuse: u64,
+    /// How often a key had to make room for another while it still counted.
+    pub evictions: u64,
 }
 
 /// One upstream's concurrency limit and the queue in front of it.
@@ -395,6 +439,8 @@ pub struct WhyDecision {
     pub at_ms: f64,
     /// Who decided.
     pub policy: String,
+    /// Which of several: a rate limit's name.
+    pub name: Option<String>,
     /// What.
     pub decision: String,
     /// Why.

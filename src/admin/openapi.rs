@@ -30,7 +30,7 @@ pub(super) const GET_PATHS: [(&str, &str); 14] = [
     ),
     (
         "/api/v1/limits",
-        "Concurrency limits and the queues in front of them.",
+        "Concurrency limits, the queues in front of them, and rate limits.",
     ),
     ("/api/v1/breakers", "Breakers of upstreams and routes."),
     (

@@ -12,7 +12,7 @@ use crate::config::plan;
 use crate::model::{EndpointId, Phase, RouteId, UpstreamId};
 use crate::observe::collector::tests::metrics_of;
 use crate::observe::inflight;
-use crate::observe::snapshot::{EndpointView, ListenerView, UpstreamView};
+use crate::observe::snapshot::{EndpointView, ListenerView, RateLimitView, UpstreamView};
 use crate::observe::tables::tests::{answered, refused};
 
 fn plan() -> Plan {
@@ -29,6 +29,7 @@ fn plan() -> Plan {
         idle_timeout: Duration::from_secs(60),
         tier: 0,
         breaker: None,
+        rate_limits: Vec::new(),
         rewrite: None,
         request_headers: plan::HeaderEdits::default(),
         response_headers: plan::HeaderEdits::default(),
@@ -49,6 +50,7 @@ fn plan() -> Plan {
             token: None,
         },
         clients: Default::default(),
+        rate_limits: Vec::new(),
         tiers: vec!["standard".into()],
         upstreams: Vec::new(),
         routes: vec![Arc::new(route)],
@@ -58,6 +60,11 @@ fn plan() -> Plan {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        rate_limits: vec![RateLimitView {
+            name: "per-client".into(),
+            decisions: [("enforce", 7, 3), ("observe", 0, 0)],
+            evictions: 1,
+        }],
         route_circuits: Vec::new(),
         listeners: vec![ListenerView {
             name: "public".into(),

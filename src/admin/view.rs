@@ -58,6 +58,14 @@ pub(super) fn status(state: &AdminState) -> api::Status {
             exchanges: state.metrics.drops().exchanges(),
             access_log_lines: state.metrics.drops().lines(),
         },
+        state: api::State {
+            directory: plan
+                .server
+                .state_dir
+                .as_ref()
+                .map(|path| path.display().to_string()),
+            error: status.state_error().map(|error| error.as_ref().clone()),
+        },
     }
 }
 

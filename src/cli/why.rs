@@ -76,7 +76,10 @@ fn row(decision: &WhyDecision) -> [Cell; 6] {
     let unit = decision.unit.as_deref();
     [
         latency(Some(decision.at_ms)).into(),
-        decision.policy.as_str().into(),
+        match &decision.name {
+            Some(name) => format!("{} {name}", decision.policy).into(),
+            None => decision.policy.as_str().into(),
+        },
         Cell::new(&decision.decision.replace('_', " "), tone),
         quantity(decision.value, unit).into(),
         quantity(decision.threshold, unit).into(),

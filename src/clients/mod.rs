@@ -244,6 +244,44 @@ impl Registry {
     }
 
     /// The network that a request comes from, as a client: so many leading bits of its address.
+    /// The network that `address` is in, an IPv4 address itself or an IPv6 /64, as whatever else it may be.
+    pub fn network(&self, address: Option<IpAddr>, unix: u64, memo: &mut Memo) -> ClientId {
+        let Some(address) = address.map(|address| address.to_canonical()) else {
+            return self.nobody.id;
+        };
+        let bits = match address {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits() >> 64,
+        };
+        self.hash(
+            (usize::MAX, address.is_ipv6()),
+            b"network",
+            &bits.to_be_bytes(),
+            unix,
+            memo,
+        )
+    }
+
+    /// A header's value, as something to count.
+    pub fn value(&self, value: &[u8], unix: u64, memo: &mut Memo) -> ClientId {
+        self.hash((usize::MAX - 1, false), b"header", value, unix, memo)
+    }
+
+    fn hash(
+        &self,
+        way: (usize, bool),
+        kind: &[u8],
+        value: &[u8],
+        unix: u64,
+        memo: &mut Memo,
+    ) -> ClientId {
+        memo.turn_to(&self.mark, self.generation());
+        let found = memo.recall(way, value, unix, || {
+            (Ok(Identity::secret(&self.hasher, kind, value)), u64::MAX)
+        });
+        found.map_or_else(|_never| self.nobody.id, |identity| identity.id)
+    }
+
     fn by_header(&self, value: &[u8], trusted: bool) -> Identity {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, value).as_ref());

@@ -129,6 +129,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
         ("/clients/known", "client"),
         ("/listen", "listener"),
         ("/upstreams", "upstream"),
+        ("/rate_limits", "rate limit"),
         ("/routes", "route"),
     ] {
         let (before, after) = (named(before.pointer(table)), named(after.pointer(table)));

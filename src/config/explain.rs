@@ -5,11 +5,11 @@
 
 mod clients;
 mod protection;
+mod rate_limit;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
@@ -89,10 +89,20 @@ fn raw(plan: &Plan) -> Raw {
             .iter()
             .map(|one| (one.name.to_string().into(), upstream(one).into()))
             .collect(),
+        rate_limits: plan
+            .rate_limits
+            .iter()
+            .map(|one| {
+                (
+                    one.name.to_string().into(),
+                    rate_limit::rate_limit(one).into(),
+                )
+            })
+            .collect(),
         routes: plan
             .routes
             .iter()
-            .map(|one| route(one, name_of(one.upstream), &plan.tiers).into())
+            .map(|one| route(one, name_of(one.upstream), plan).into())
             .collect(),
         telemetry: telemetry(&plan.telemetry),
     }
@@ -230,8 +240,10 @@ fn health(health: &Health) -> RawHealth {
     raw
 }
 
-fn route(route: &Route, upstream: &str, tiers: &[Arc<str>]) -> RawRoute {
-    let tier = tiers.get(usize::from(route.tier));
+fn route(route: &Route, upstream: &str, plan: &Plan) -> RawRoute {
+    let tier = plan.tiers.get(usize::from(route.tier));
+    let limits = route.rate_limits.iter();
+    let limits = limits.filter_map(|index| plan.rate_limits.get(*index));
     RawRoute {
         name: Some(route.name.to_string().into()),
         matches: matches(&route.matches).into(),
@@ -240,6 +252,7 @@ fn route(route: &Route, upstream: &str, tiers: &[Arc<str>]) -> RawRoute {
         idle_timeout: Time(route.idle_timeout).into(),
         tier: tier.map(|name| name.to_string().into()),
         breaker: route.breaker.as_ref().map(protection::breaker),
+        rate_limits: limits.map(|one| one.name.to_string().into()).collect(),
         rewrite: route.rewrite.as_ref().map(|one| rewrite(one).into()),
         headers: RawRouteHeaders {
             request: edits(&route.request_headers),

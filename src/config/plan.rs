@@ -5,6 +5,7 @@
 
 mod clients;
 mod protection;
+mod rate_limit;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 
 pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
+pub use self::rate_limit::{Per, RateLimit};
 use crate::engine::protection::{Mode, Settings};
 
 /// A whole configuration, resolved.
@@ -37,6 +39,8 @@ pub struct Plan {
     pub tiers: Vec<Arc<str>>,
     /// The services behind, in the order of their names.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Rate limits, in the order of their names.
+    pub rate_limits: Vec<Arc<RateLimit>>,
     /// The routes in the order of the file. Matching order is the router's business.
     pub routes: Vec<Arc<Route>>,
     /// What is written where.
@@ -345,6 +349,8 @@ pub struct Route {
     pub tier: u8,
     /// A breaker of its own, besides its upstream's.
     pub breaker: Option<RouteBreaker>,
+    /// The rate limits it is under: indices into [`Plan::rate_limits`].
+    pub rate_limits: Vec<usize>,
     /// How the path changes on its way.
     pub rewrite: Option<Rewrite>,
     /// Changes to the request's headers.

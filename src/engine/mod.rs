@@ -6,6 +6,7 @@ pub mod admission;
 pub mod circuit;
 pub mod overload;
 pub mod protection;
+pub mod rate;
 pub mod registry;
 pub mod route;
 #[cfg(feature = "proxy")]

@@ -15,6 +15,8 @@ pub struct Directories {
     pub upstreams: Directory,
     /// Tiers by name.
     pub tiers: Directory,
+    /// Rate limits by name.
+    pub rate_limits: Directory,
     /// Endpoints as `upstream/address`.
     pub endpoints: Directory,
 }

@@ -61,6 +61,7 @@ pub fn render(
         reload_ok: status.last_reload().is_none_or(|last| last.error.is_none()),
         reloads: status.reloads(),
         draining: status.is_draining(),
+        state: (status.state_error().is_some(), status.state_failures()),
         process: Process::read(),
     };
     let mut registry = Registry::default();
@@ -112,6 +113,8 @@ struct Exposition {
     reload_ok: bool,
     reloads: (u64, u64),
     draining: bool,
+    /// Whether the last attempt to write what outlives a restart failed, and how many did.
+    state: (bool, u64),
     process: Process,
 }
 
@@ -351,6 +354,12 @@ impl Exposition {
                 ([("result", "error")], refused),
             ],
         )?;
+        let help = "Attempts to write what outlives a restart that failed.";
+        let (failing, failures) = self.state;
+        out.counter("tidegate_state_write_failures", help, None, Some(failures))?;
+        let help = "0 when the last attempt to write what outlives a restart failed.";
+        let written = u64::from(!failing);
+        out.gauge("tidegate_state_write_success", help, None, Some(written))?;
         let (ok, draining) = (u64::from(self.reload_ok), u64::from(self.draining));
         let help = "0 when the last reload was refused.";
         out.gauge("tidegate_config_reload_success", help, None, Some(ok))?;

@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerView>,
     /// Upstreams, in the order of the plan.
     pub upstreams: Vec<UpstreamView>,
+    /// Rate limits, in the order of the plan.
+    pub rate_limits: Vec<RateLimitView>,
     /// Routes that have a breaker of their own, in the order of the plan.
     pub route_circuits: Vec<CircuitView>,
 }
@@ -89,6 +91,18 @@ pub struct LimitView {
     pub throughput: Option<f64>,
     /// The mean upstream time, lately; likewise.
     pub latency: Option<Duration>,
+}
+
+/// A rate limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RateLimitView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Requests that passed and those that were refused, by whether the policy acted on it: `enforce`,
+    /// `observe`.
+    pub decisions: [(&'static str, u64, u64); 2],
+    /// How often a key had to make room for another while it still counted.
+    pub evictions: u64,
 }
 
 /// A breaker.

@@ -28,6 +28,8 @@ pub struct Status {
     last_reload: ArcSwapOption<Reload>,
     reloads_taken: AtomicU64,
     reloads_refused: AtomicU64,
+    state_error: ArcSwapOption<String>,
+    state_failures: AtomicU64,
 }
 
 impl Default for Status {
@@ -49,6 +51,8 @@ impl Status {
             last_reload: ArcSwapOption::empty(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            state_error: ArcSwapOption::empty(),
+            state_failures: AtomicU64::new(0),
         }
     }
 
@@ -98,6 +102,26 @@ impl Status {
     #[must_use]
     pub fn last_reload(&self) -> Option<Arc<Reload>> {
         self.last_reload.load_full()
+    }
+
+    /// Notes that what outlives a restart was written, or why it was not.
+    pub fn state_written(&self, error: Option<String>) {
+        if error.is_some() {
+            self.state_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        self.state_error.store(error.map(Arc::new));
+    }
+
+    /// Why what outlives a restart could not be written the last time; none when it was.
+    #[must_use]
+    pub fn state_error(&self) -> Option<Arc<String>> {
+        self.state_error.load_full()
+    }
+
+    /// How often it could not be written.
+    #[must_use]
+    pub fn state_failures(&self) -> u64 {
+        self.state_failures.load(Ordering::Relaxed)
     }
 
     /// Reloads that were taken, and those that were refused.

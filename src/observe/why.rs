@@ -12,7 +12,7 @@ use super::access_log::is_remarkable;
 use super::exchange::Exchange;
 use crate::clients::Doubt;
 use crate::engine::retry;
-use crate::model::{Reason, Unit};
+use crate::model::{RateLimitId, Reason, Unit};
 
 /// Decisions kept about one request; what comes after the last place replaces what is there.
 const MAX_DECISIONS: usize = 8;
@@ -29,6 +29,7 @@ const MAX_BLOCKS: usize = 64;
 pub enum Policy {
     Identity,
     Overload,
+    RateLimit(RateLimitId),
     RouteBreaker,
     Noisy,
     Breaker,
@@ -47,6 +48,7 @@ impl Policy {
         match self {
             Self::Identity => "identity",
             Self::Overload => "overload",
+            Self::RateLimit(_) => "rate_limit",
             Self::RouteBreaker => "route_breaker",
             Self::Noisy => "noisy",
             Self::Breaker => "breaker",

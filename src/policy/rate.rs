@@ -120,6 +120,28 @@ impl Quota {
         self.burst
     }
 
+    /// Whether it counts within the calendar's days or months.
+    #[must_use]
+    pub const fn is_calendar(&self) -> bool {
+        self.period.sliding().is_none()
+    }
+
+    /// The time in which a sliding quota's whole burst comes back.
+    #[must_use]
+    pub fn refill(&self) -> Duration {
+        Duration::from_nanos(self.time(self.burst))
+    }
+
+    /// The number of the calendar's period that `now` is in; of a sliding quota, 0.
+    #[must_use]
+    pub const fn period_at(&self, now: Moment) -> u64 {
+        match self.period {
+            Period::Second | Period::Minute | Period::Hour => 0,
+            Period::Day => now.day().0,
+            Period::Month => now.month().0,
+        }
+    }
+
     /// The time that `units` take at this rate, in nanoseconds.
     #[expect(
         clippy::cast_possible_truncation,

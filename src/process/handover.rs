@@ -157,6 +157,11 @@ impl Sockets {
         Ok(())
     }
 
+    /// Whether another process has them too.
+    pub(super) const fn is_handed_over(&self) -> bool {
+        self.handed_over
+    }
+
     /// Closes them, and removes the paths of unix sockets unless a successor listens there.
     pub(super) fn close(&mut self) {
         for (bind, _) in self.open.drain() {

@@ -8,7 +8,9 @@ mod heartbeat;
 mod inflight;
 mod issuers;
 mod load;
+mod quotas;
 mod snapshot;
+mod state;
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -17,12 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admin;
-use crate::clients::{Hasher, Registry};
+use crate::clients::Registry;
 use crate::clock::SystemClock;
 use crate::config::plan::{Bind, HedgeAfter, Plan};
 use crate::config::{Source, diff, explain, watch};
@@ -31,9 +32,11 @@ use crate::discovery::health::{Checks, Tls};
 use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
 use crate::engine::overload::{Overload, Pulse};
+use crate::engine::rate::{self, Limits};
 use crate::engine::registry::Directories;
 use crate::engine::route::{Described, Routes};
 use crate::engine::upstream::Upstreams;
+use crate::model::RateLimitId;
 use crate::observe::accounts::KnownClient;
 use crate::observe::collector::Collector;
 use crate::observe::status::Status;
@@ -42,6 +45,9 @@ use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
 use crate::proxy::worker::{self, Command, Handle, Shared};
 
 pub use handover::Inherited;
+
+use self::quotas::Quotas;
+use self::state::State;
 
 /// How long the observer may take, after the last exchange, to write what it holds.
 const OBSERVER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -92,6 +98,8 @@ struct Process {
     sockets: handover::Sockets,
     upstreams: Arc<Upstreams>,
     routes: Routes,
+    limits: Limits,
+    quotas: Arc<Quotas>,
     directories: Arc<Directories>,
     collector: Collector,
     status: Arc<Status>,
@@ -153,12 +161,17 @@ impl Process {
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan)?;
         let routes = Routes::default();
+        let limits = Limits::default();
         let states = States {
             upstreams: upstreams.apply(&plan, &directories, SystemClock.now()),
             routes: routes.apply(described(&plan), SystemClock.now()),
+            limits: limits.apply(rate_limits(&plan, &directories), quotas::now()),
         };
-        let hasher = Arc::new(Hasher::new(&hash_key(&plan)?));
+        let status = Arc::new(Status::new(SystemClock));
+        let state = Arc::new(State::open(&plan, Arc::clone(&status))?);
+        let hasher = Arc::new(state.hasher());
         let clients = Arc::new(Registry::load(&plan.clients, hasher, None)?);
+        quotas::restore(&state, &states.limits);
         let live = Live::new(
             Arc::clone(&plan),
             &connectors,
@@ -180,6 +193,7 @@ impl Process {
         let changed = Arc::new(Notify::new());
         let discovery = Discovery::new(Arc::clone(&directories), Arc::clone(&changed))
             .map_err(|error| io::Error::other(format!("cannot read the DNS settings: {error}")))?;
+        let quotas = Quotas::new(state, Arc::clone(&shared));
         let mut process = Self {
             source,
             fd_limit,
@@ -194,9 +208,11 @@ impl Process {
             sockets: handover::Sockets::default(),
             upstreams,
             routes,
+            limits,
             directories,
             collector,
-            status: Arc::new(Status::new(SystemClock)),
+            status,
+            quotas,
             discovery,
             changed,
             watch: None,
@@ -221,6 +237,7 @@ impl Process {
             load::Gauges::new(fd_limit),
         ));
         tokio::spawn(issuers::fetch(Arc::clone(&process.shared)));
+        tokio::spawn(Arc::clone(&process.quotas).keep());
         process.sockets.admin(inherited);
         Ok(process)
     }
@@ -381,6 +398,7 @@ impl Process {
                     let _told = self.reload();
                 }
                 _ = upgrade.recv() => {
+                    self.quotas.write();
                     if let Err(error) = self.sockets.hand_over() {
                         tracing::error!(%error, "the new binary could not be started; this one goes on");
                     }
@@ -464,6 +482,9 @@ impl Process {
         let states = States {
             upstreams: self.upstreams.apply(&plan, &self.directories, now),
             routes: self.routes.apply(described(&plan), now),
+            limits: self
+                .limits
+                .apply(rate_limits(&plan, &self.directories), quotas::now()),
         };
         let clients = Arc::new(clients);
         let live = Live::new(
@@ -514,6 +535,9 @@ impl Process {
         }
         let timeout = self.plan.load().server.drain_timeout;
         tracing::info!(?timeout, "draining");
+        if self.sockets.is_handed_over() {
+            self.quotas.hand_over();
+        }
         // A socket is closed when its last descriptor is: ours first, then each worker's.
         self.sockets.close();
         self.shared.draining.store(true, Ordering::Relaxed);
@@ -531,6 +555,7 @@ impl Process {
         for worker in self.workers.drain(..) {
             worker.join();
         }
+        self.quotas.write();
         if !self.collector.stop(OBSERVER_PATIENCE) {
             tracing::warn!("the access log's target was too slow; its last lines are lost");
         }
@@ -565,15 +590,17 @@ fn known(plan: &Plan) -> Vec<KnownClient> {
     plan.clients.known.iter().map(KnownClient::from).collect()
 }
 
-/// What hashes of clients are made with: as the plan says, else something random.
-fn hash_key(plan: &Plan) -> Result<Vec<u8>, Error> {
-    if let Some(key) = &plan.clients.hash_key {
-        return Ok(key.expose().as_bytes().to_vec());
-    }
-    let mut key = vec![0; 32];
-    let random = SystemRandom::new().fill(&mut key);
-    random.map_err(|_none| io::Error::other("the system has no randomness"))?;
-    Ok(key)
+/// What `plan` says of its rate limits.
+fn rate_limits<'a>(
+    plan: &'a Plan,
+    directories: &'a Directories,
+) -> impl Iterator<Item = rate::Described<'a>> {
+    plan.rate_limits.iter().map(|limit| rate::Described {
+        name: &limit.name,
+        id: RateLimitId::new(directories.rate_limits.intern(&limit.name)),
+        per: limit.per.to_string(),
+        settings: limit.settings.clone(),
+    })
 }
 
 /// A seed for a worker's randomness, from the system's.

@@ -8,12 +8,13 @@ use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::engine::breaker::State;
 use crate::engine::circuit::{Circuit, Mode};
 use crate::engine::protection::{LimitReport, Protection};
+use crate::engine::rate::Limit;
 use crate::engine::retry::Failure;
 use crate::engine::upstream::outlier::Standing;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::observe::snapshot::{
-    CircuitView, EndpointState as Health, EndpointView, LimitView, ListenerView, RetryView,
-    Snapshot, UpstreamView,
+    CircuitView, EndpointState as Health, EndpointView, LimitView, ListenerView, RateLimitView,
+    RetryView, Snapshot, UpstreamView,
 };
 use crate::proxy::live::Connections;
 use crate::proxy::worker::Shared;
@@ -70,7 +71,10 @@ impl Views {
             .filter_map(|upstream| self.upstreams.get(&upstream.name))
             .map(|upstream| self.upstream(&upstream, now))
             .collect();
+        let limits = live.limits.iter();
+        let rate_limits = limits.map(|limit| rate_limit(limit)).collect();
         Snapshot {
+            rate_limits,
             listeners,
             upstreams,
             route_circuits,
@@ -151,6 +155,18 @@ fn health(upstream: &UpstreamState, endpoint: &EndpointState, now: Instant) -> H
         Standing::InService => Health::Healthy,
         Standing::Ejected { .. } => Health::Ejected,
         Standing::Aside { .. } => Health::Aside,
+    }
+}
+
+fn rate_limit(limit: &Limit) -> RateLimitView {
+    let decisions = [Mode::Enforce, Mode::Observe].map(|mode| {
+        let (passed, refused) = limit.decisions(mode);
+        (mode.as_str(), passed, refused)
+    });
+    RateLimitView {
+        name: Arc::clone(limit.name()),
+        decisions,
+        evictions: limit.evictions(),
     }
 }
 

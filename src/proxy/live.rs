@@ -6,13 +6,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use http::HeaderValue;
+
 use super::connect::Connector;
+use super::rate;
 use super::router::Router;
 use super::tls;
 pub use super::tls::TlsError;
 use crate::clients::Registry;
-use crate::config::plan::{Listener, Plan, Route, Upstream};
-use crate::engine::circuit::Circuit;
+use crate::config::plan::{Listener, Per, Plan, Route, Upstream};
+use crate::engine::circuit::{Circuit, Mode};
+use crate::engine::rate::Limit;
 use crate::engine::registry::Directories;
 use crate::engine::route::RouteState;
 use crate::engine::upstream::UpstreamState;
@@ -29,8 +33,26 @@ pub struct Live {
     pub(crate) routes: Vec<LiveRoute>,
     /// Who sends requests.
     pub clients: Arc<Registry>,
+    /// The plan's rate limits, in the same order.
+    pub limits: Vec<Arc<Limit>>,
     /// The plan's tiers, in the same order.
-    tiers: Vec<(TierId, Arc<str>)>,
+    tiers: Vec<LiveTier>,
+}
+
+/// A tier.
+#[derive(Debug)]
+pub(crate) struct LiveTier {
+    pub(crate) id: TierId,
+    pub(crate) name: Arc<str>,
+    /// What rate limits count it as.
+    pub(crate) key: u64,
+}
+
+/// A rate limit that a route is under.
+#[derive(Debug)]
+pub(crate) struct RouteLimit {
+    pub(crate) limit: Arc<Limit>,
+    pub(crate) per: Per,
 }
 
 /// The plan a worker's requests run under: shared among them without touching the count all workers share.
@@ -54,6 +76,12 @@ pub(crate) struct LiveRoute {
     pub(crate) state: Arc<RouteState>,
     /// Its place in the queue, of a client without one of its own: 0 goes first.
     pub(crate) tier: u8,
+    /// The rate limits it is under, but those that are off.
+    pub(crate) limits: Box<[RouteLimit]>,
+    /// What clients are told of them.
+    pub(crate) limit_policy: Option<HeaderValue>,
+    /// What rate limits count it as.
+    pub(crate) key: u64,
     pub(crate) upstream: Arc<UpstreamState>,
     /// The upstream's part of the same plan.
     pub(crate) config: Arc<Upstream>,
@@ -84,6 +112,8 @@ pub struct States {
     pub upstreams: Vec<Arc<UpstreamState>>,
     /// Of its routes.
     pub routes: Vec<Arc<RouteState>>,
+    /// Its rate limits.
+    pub limits: Vec<Arc<Limit>>,
 }
 
 impl Live {
@@ -111,7 +141,17 @@ impl Live {
             else {
                 continue;
             };
+            let limits = route.rate_limits.iter().filter_map(|index| {
+                let limit = states.limits.get(*index)?;
+                let per = plan.rate_limits.get(*index)?.per.clone();
+                let limit = Arc::clone(limit);
+                (limit.settings().mode != Mode::Off).then_some(RouteLimit { limit, per })
+            });
+            let limits: Box<[_]> = limits.collect();
             routes.push(LiveRoute {
+                limit_policy: rate::policy(limits.iter().map(|one| &one.limit)),
+                limits,
+                key: clients.hasher().id(b"route", route.name.as_bytes()).hash(),
                 id: RouteId::new(directories.routes.intern(&route.name)),
                 route: Arc::clone(route),
                 state: Arc::clone(state),
@@ -122,13 +162,15 @@ impl Live {
             });
         }
         let tiers = plan.tiers.iter();
-        let tiers = tiers.map(|name| {
-            let id = TierId::new(directories.tiers.intern(name));
-            (id, Arc::clone(name))
+        let tiers = tiers.map(|name| LiveTier {
+            id: TierId::new(directories.tiers.intern(name)),
+            name: Arc::clone(name),
+            key: clients.hasher().id(b"tier", name.as_bytes()).hash(),
         });
         Self {
             router: Router::new(&plan),
             tiers: tiers.collect(),
+            limits: states.limits.clone(),
             plan,
             routes,
             clients,
@@ -136,7 +178,7 @@ impl Live {
     }
 
     /// The tier at this place.
-    pub(crate) fn tier(&self, place: u8) -> Option<&(TierId, Arc<str>)> {
+    pub(crate) fn tier(&self, place: u8) -> Option<&LiveTier> {
         self.tiers.get(usize::from(place))
     }
 }

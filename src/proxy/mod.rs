@@ -22,6 +22,7 @@ mod outliers;
 pub mod path;
 mod pipeline;
 mod pool;
+mod rate;
 mod respond;
 pub mod router;
 mod send;

@@ -1,6 +1,6 @@
 //! The way of one request, step after step.
 //!
-//! ingress → identify → route → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
+//! ingress → identify → route → rate → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
 //! one place turns that into a response.
 
 use std::future::Future;
@@ -20,7 +20,7 @@ use super::live::{LiveRoute, View};
 use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
-use super::{path, upgrade};
+use super::{path, rate, upgrade};
 use crate::clients::Presented;
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
@@ -86,7 +86,7 @@ const NO_ROUTE: Refusal = Refusal::new(
     "no route matches this request",
 );
 
-/// Steps 1 to 4: what is asked for, of whom, and with which headers.
+/// Steps 1 to 5: what is asked for, of whom, by whom, and with which headers.
 fn decide(
     track: &mut Track,
     fields: Fields,
@@ -144,6 +144,8 @@ fn decide(
             return Err(Refusal::shed(rejection));
         }
     }
+    // 5 rate
+    rate::admit(track, route, &head.headers)?;
     let target = match &route.route.rewrite {
         Some(rule) => path::rewrite(&target, rule),
         None => target,
@@ -308,6 +310,7 @@ fn pass(
     let idle = route
         .get()
         .map_or(DEFAULT_IDLE, |route| route.route.idle_timeout);
+    rate::tell(&track, &mut head.headers);
     if let Some(route) = route.get() {
         ingress::edit(&mut head.headers, &route.route.response_headers);
     }

@@ -11,6 +11,7 @@ use http::header::{
 use http::{HeaderMap, Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::rate;
 use super::track::Track;
 use crate::model::{Outcome, Reason, Rejection};
 
@@ -82,6 +83,7 @@ impl Refusal {
             }
             Reason::BreakerOpen => "the upstream is failing and is left alone for now",
             Reason::Overload => "there is no room for more at present",
+            Reason::Quota => "its quota is used up for now",
             Reason::Quarantined => {
                 "the upstream is saturated, and this client wants far more than its share of it"
             }
@@ -136,6 +138,7 @@ fn problem(
     detail: &str,
     request_id: &str,
     rejection: Option<&Rejection>,
+    violated: &[&str],
 ) -> Vec<u8> {
     let mut value = serde_json::json!({
         "type": problem_type(reason),
@@ -151,6 +154,9 @@ fn problem(
         value.insert("value".into(), rejection.value.into());
         value.insert("threshold".into(), rejection.threshold.into());
         value.insert("unit".into(), rejection.unit.as_str().into());
+        if !violated.is_empty() {
+            value.insert("violated-policies".into(), violated.into());
+        }
     }
     value.to_string().into_bytes()
 }
@@ -176,10 +182,14 @@ pub(crate) fn refuse(
     }
     if matches!(refusal.status.as_u16(), 429 | 503) {
         let wait = refusal.rejection.map_or(Duration::ZERO, |r| r.retry_after);
-        let seconds = track.conn.worker.retry_after(wait);
+        let seconds = match refusal.reason {
+            Reason::Quota => track.conn.worker.quota_after(wait),
+            _ => track.conn.worker.retry_after(wait),
+        };
         track.exchange.retry_after = u32::try_from(seconds).unwrap_or(u32::MAX);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    rate::tell(&track, &mut headers);
     let (status, body) = if grpc {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from(grpc_status(refusal)));
@@ -190,12 +200,15 @@ pub(crate) fn refuse(
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let id = track.request_id();
         let (reason, detail) = (refusal.reason, refusal.detail);
+        let violated = track.shares().violated();
+        let violated: Vec<&str> = violated.map(|share| &**share.limit.name()).collect();
         let body = problem(
             refusal.status,
             reason,
             detail,
             id,
             refusal.rejection.as_ref(),
+            &violated,
         );
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         (refusal.status, Bytes::from(body))
@@ -237,7 +250,7 @@ pub(crate) fn write_raw(
     request_id: &str,
 ) -> u64 {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    let body = problem(status, reason, detail, request_id, None);
+    let body = problem(status, reason, detail, request_id, None, &[]);
     // Writing to a Vec cannot fail.
     let _infallible = write!(
         out,

@@ -14,8 +14,10 @@ use super::admit::Caller;
 use super::conn::Conn;
 use super::inflight::Entry;
 use super::live::{LiveRoute, View};
+use super::rate;
 use crate::clients::Identity;
 use crate::clock::Instant;
+use crate::engine::rate::Shares;
 use crate::engine::upstream::EndpointState;
 use crate::model::{ClientId, MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
 use crate::observe::exchange::{Exchange, Line};
@@ -44,6 +46,8 @@ pub(crate) struct Track {
     identity: Option<Rc<Identity>>,
     /// Its place in the queue: 0 goes first.
     tier: u8,
+    /// What it has of its route's rate limits.
+    shares: Shares,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     live: Rc<View>,
@@ -103,6 +107,7 @@ impl Track {
             forwarded: None,
             identity: None,
             tier: 0,
+            shares: Shares::default(),
             method: Method::GET,
             uri: Uri::default(),
             live: worker.live(),
@@ -161,6 +166,16 @@ impl Track {
         name.unwrap_or_else(|| self.conn.peer.as_str())
     }
 
+    /// It has taken this of its route's rate limits.
+    pub(crate) fn set_shares(&mut self, shares: Shares) {
+        self.shares = shares;
+    }
+
+    /// What it has of its route's rate limits.
+    pub(crate) const fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
     /// How it stands in line.
     pub(crate) fn caller(&self) -> Caller {
         Caller {
@@ -176,7 +191,7 @@ impl Track {
         self.exchange.route = Some(route.id);
         let own = self.identity.as_ref().and_then(|identity| identity.tier);
         self.tier = own.unwrap_or(route.tier);
-        self.exchange.tier = self.live.tier(self.tier).map(|(id, _)| *id);
+        self.exchange.tier = self.live.tier(self.tier).map(|tier| tier.id);
         self.exchange.upstream = Some(route.upstream.id());
         self.note(|entry| {
             entry.route = Some(route.id);
@@ -288,6 +303,8 @@ impl Drop for Track {
             let now = self.conn.worker.now();
             self.phase(Phase::Deliver, now);
         }
+        let mut shares = std::mem::take(&mut self.shares);
+        rate::settle(self, &mut shares, self.mark);
         let route = self.route();
         let tier = route.and_then(|_| self.live.tier(self.tier));
         let path = self.uri.path();
@@ -299,7 +316,7 @@ impl Drop for Track {
                 .and_then(|id| std::str::from_utf8(id).ok())
                 .unwrap_or_default(),
             client: self.client(),
-            tier: tier.map_or("", |(_, name)| name),
+            tier: tier.map_or("", |tier| &tier.name),
             method: self.method.as_str(),
             route: route.map_or("", |route| &route.route.name),
             path,

@@ -43,6 +43,8 @@ const DRAIN_IDLE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The longest `Retry-After` before it is spread, in seconds.
 const MAX_RETRY_AFTER: u128 = 300;
+/// The longest `Retry-After` of a quota, before it is spread, in seconds: a month.
+const MAX_QUOTA_AFTER: u128 = 31 * 86_400;
 /// Timers kept for later exchanges.
 const SPARE_TIMERS: usize = 1_024;
 
@@ -428,6 +430,16 @@ impl Worker {
         let least = (wait.as_millis().div_ceil(1_000)).clamp(1, MAX_RETRY_AFTER);
         let least = u64::try_from(least).unwrap_or(1);
         self.rng.borrow_mut().u64(least..=least.saturating_mul(2))
+    }
+
+    /// `Retry-After` of a quota, which comes back at a time that is known: not before `wait`, however long that
+    /// is, and spread over a fifth of it, a minute at most.
+    pub(crate) fn quota_after(&self, wait: Duration) -> u64 {
+        let least = wait.as_millis().div_ceil(1_000).clamp(1, MAX_QUOTA_AFTER);
+        let least = u64::try_from(least).unwrap_or(1);
+        self.rng
+            .borrow_mut()
+            .u64(least..=least + (least / 5).min(60))
     }
 
     /// What client keys are hashed with, so that no hash means anything outside of this process.

@@ -27,6 +27,7 @@ mod listeners;
 mod malformed;
 mod protection;
 mod protocols;
+mod rates;
 mod routing;
 mod streams;
 mod upstreams;

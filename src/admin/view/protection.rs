@@ -5,14 +5,57 @@ use std::time::Duration;
 use super::milliseconds;
 use crate::admin::{AdminState, api};
 use crate::clock::{Instant, SystemClock};
+use crate::config::explain;
+use crate::config::plan::Plan;
 use crate::engine::breaker::{Evidence, Measure, Order, Position};
-use crate::observe::snapshot::{CircuitView, UpstreamView};
+use crate::observe::snapshot::{CircuitView, Snapshot, UpstreamView};
 
 pub(in crate::admin) fn limits(state: &AdminState) -> api::Limits {
     let snapshot = (state.snapshot)();
     api::Limits {
         limits: snapshot.upstreams.iter().map(limit).collect(),
+        rate_limits: rate_limits(&state.plan.load(), &snapshot),
     }
+}
+
+fn rate_limits(plan: &Plan, snapshot: &Snapshot) -> Vec<api::RateLimit> {
+    let written = explain::to_json(plan);
+    let limits = plan.rate_limits.iter().enumerate();
+    let limits = limits.map(|(index, limit)| {
+        let mut views = snapshot.rate_limits.iter();
+        let view = views.find(|view| view.name == limit.name);
+        let [(_, enforced, refused), (_, observed, would_refuse)] =
+            view.map(|view| view.decisions).unwrap_or_default();
+        let word = |key: &str| {
+            let value = written
+                .get("rate_limits")
+                .and_then(|all| all.get(&*limit.name)?.get(key));
+            value
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let settings = &limit.settings;
+        let routes = plan.routes.iter();
+        let routes = routes.filter(|route| route.rate_limits.contains(&index));
+        let burst = settings.quota.burst() / settings.cost.parts();
+        api::RateLimit {
+            name: limit.name.as_ref().to_owned(),
+            mode: settings.mode.as_str().to_owned(),
+            per: limit.per.to_string(),
+            quota: word("quota"),
+            burst: (!settings.quota.is_calendar()).then_some(burst),
+            cost: settings.cost.as_str().to_owned(),
+            count_cache_hits: settings.count_cache_hits,
+            max_keys: settings.max_keys,
+            routes: routes.map(|route| route.name.as_ref().to_owned()).collect(),
+            passed: enforced + observed,
+            refused,
+            would_refuse,
+            evictions: view.map_or(0, |view| view.evictions),
+        }
+    });
+    limits.collect()
 }
 
 fn limit(view: &UpstreamView) -> api::Limit {

@@ -9,7 +9,7 @@ use crate::engine::registry::Directory;
 use crate::model::{Phase, Reason, TierId};
 use crate::observe::access_log::rfc3339;
 use crate::observe::inflight::{InFlight, View};
-use crate::observe::why::Decision;
+use crate::observe::why::{Decision, Policy};
 
 pub(in crate::admin) fn inflight(state: &AdminState, in_flight: &InFlight) -> api::InFlight {
     let requests = in_flight.oldest.iter();
@@ -80,15 +80,23 @@ pub(in crate::admin) fn why(state: &AdminState, request_id: &str) -> Result<api:
                 ms: milliseconds(Some(exchange.phases.get(phase))),
             })
             .into(),
-        decisions: known.decisions.iter().map(decision).collect(),
+        decisions: known
+            .decisions
+            .iter()
+            .map(|one| decision(state, one))
+            .collect(),
     })
 }
 
-fn decision(decision: &Decision) -> api::WhyDecision {
+fn decision(state: &AdminState, decision: &Decision) -> api::WhyDecision {
     let number = |value: f32| (!value.is_nan()).then(|| f64::from(value));
     api::WhyDecision {
         at_ms: f64::from(decision.at) / 1e3,
         policy: decision.policy.as_str().to_owned(),
+        name: match decision.policy {
+            Policy::RateLimit(id) => name(&state.directories.rate_limits, Some(id.index())),
+            _ => None,
+        },
         decision: decision.verdict.as_str().to_owned(),
         reason: decision.verdict.reason().map(str::to_owned),
         value: number(decision.value),

@@ -8,6 +8,7 @@ mod clients;
 mod either;
 mod listen;
 mod protection;
+mod rate_limit;
 mod route;
 mod spanned;
 mod upstream;
@@ -24,6 +25,7 @@ pub(crate) use protection::{
     RawAlgorithm, RawBreaker, RawConcurrency, RawFairness, RawHedge, RawMode, RawNoisy, RawOutlier,
     RawQueue, RawRetry, RawTier,
 };
+pub(crate) use rate_limit::{RawCost, RawRateLimit, RawScope};
 pub(crate) use route::{RawEdits, RawMatch, RawRewrite, RawRoute, RawRouteHeaders};
 pub(crate) use spanned::Spanned;
 pub(crate) use upstream::{RawClientTls, RawDiscover, RawHealth, RawUpstream};
@@ -51,6 +53,9 @@ pub(crate) struct Raw {
     pub(crate) tiers: Vec<Spanned<RawTier>>,
     /// The services behind, by name. At least one.
     pub(crate) upstreams: BTreeMap<Spanned<String>, Spanned<RawUpstream>>,
+    /// How much somebody may have in a time, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) rate_limits: BTreeMap<Spanned<String>, Spanned<RawRateLimit>>,
     /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.
     pub(crate) routes: Vec<Spanned<RawRoute>>,
     /// What is written where.

@@ -32,6 +32,9 @@ pub(crate) struct RawRoute {
     /// A breaker for this route alone, besides its upstream's. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) breaker: Option<RawBreaker>,
+    /// Names of the rate limits its requests are under; the tightest decides. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rate_limits: Vec<Spanned<String>>,
     /// How the path changes on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rewrite: Option<Spanned<RawRewrite>>,
@@ -49,6 +52,7 @@ impl Default for RawRoute {
             idle_timeout: Time::secs(300).into(),
             tier: None,
             breaker: None,
+            rate_limits: Vec::new(),
             rewrite: None,
             headers: RawRouteHeaders::default(),
         }

@@ -7,6 +7,7 @@ mod address;
 mod clients;
 mod listen;
 mod protection;
+mod rate_limit;
 mod route;
 mod upstream;
 
@@ -59,6 +60,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let tiers = check.tiers(&raw.tiers);
     let clients = check.clients(&raw.clients, &tiers, &listeners);
     let upstreams = check.upstreams(&raw.upstreams, tiers.len());
+    let rate_limits = check.rate_limits(raw);
     let routes = check.routes(raw, &tiers);
     let telemetry = check.telemetry(&raw.telemetry);
     let findings = check.findings;
@@ -74,6 +76,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         clients,
         tiers,
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
+        rate_limits: rate_limits.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
         telemetry,
     };

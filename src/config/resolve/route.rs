@@ -90,6 +90,7 @@ impl Check<'_> {
         let idle_timeout = self.above_zero(&raw.idle_timeout, "idle_timeout");
         let tier = self.tier(raw.tier.as_ref(), tiers);
         let breaker = raw.breaker.as_ref().map(|breaker| self.breaker(breaker));
+        let rate_limits = self.limits_of(&raw.rate_limits, whole);
         let rewrite = match (&raw.rewrite, &matches) {
             (Some(rewrite), Some(matches)) => Some(self.rewrite(rewrite, matches)?),
             _ => None,
@@ -104,6 +105,7 @@ impl Check<'_> {
             idle_timeout,
             tier,
             breaker,
+            rate_limits,
             rewrite,
             request_headers,
             response_headers,

@@ -269,8 +269,8 @@ fn a_mistake_in_a_flag_names_the_flag() {
 #[test]
 fn what_this_version_does_not_carry_out_is_refused() {
     assert_eq!(
-        refused(&minimal("[rate_limits.a]\nquota = \"1/s\"\n")),
-        "tidegate.toml:4:2: `rate_limits` is not carried out by this version yet; take it out: what is \
+        refused(&minimal("[shared]\nredis = \"redis://a\"\n")),
+        "tidegate.toml:4:2: `shared` is not carried out by this version yet; take it out: what is \
          written here and not enforced would mislead"
     );
 }
@@ -411,4 +411,45 @@ tidegate.toml:30:14: there already is a client with the address `10.0.0.0/8`
 tidegate.toml:32:8: a key of this client is also one of `b`";
     assert_eq!(said, expected);
     assert!(!said.contains("top-secret"), "a key is not shown");
+}
+
+#[test]
+fn a_rate_limit_says_what_it_cannot_work_with() {
+    let text = minimal(
+        r#"[rate_limits.a]
+[rate_limits.b]
+quota = "10"
+per = "host"
+[rate_limits.c]
+quota = "10/day"
+burst = 5
+scope = "shared"
+[rate_limits.d]
+quota = "10/s"
+burst = 0
+cost = "upstream time"
+max_keys = 0
+[rate_limits.e]
+quota = "0/s"
+per = "header:x y"
+[[routes]]
+name = "r"
+upstream = "app"
+rate_limits = ["c", "c", "f", "b"]
+"#,
+    );
+    let expected = "\
+tidegate.toml:4:1: `quota` is missing; write how much in what time, such as `quota = \"100/s\"`
+tidegate.toml:6:9: `10` is not a rate; write a number, `/`, and s, m, h, day or month, such as \"100/s\"
+tidegate.toml:7:7: `host` has no quota of its own; write `client`, `route`, `address`, `tier` or `header:NAME`
+tidegate.toml:10:9: a quota of the calendar has no burst: all of it may come at once; take it out
+tidegate.toml:11:9: a quota shared among replicas is not carried out by this version yet; take it out, and divide the quota by the number of replicas
+tidegate.toml:14:9: `burst` must be at least 1, not 0
+tidegate.toml:15:8: `upstream time` is not known here; did you mean `upstream-time`?
+tidegate.toml:16:12: `max_keys` must be from 1 to 100000000, not 0
+tidegate.toml:18:9: a quota and its burst must be from 1 to 2^43, and the burst refill within a hundred years
+tidegate.toml:19:7: `x y` is not a header name
+tidegate.toml:23:21: rate limit `c` stands here twice
+tidegate.toml:23:26: there is no rate limit `f`; did you mean `a`?";
+    assert_eq!(refused(&text), expected);
 }

@@ -146,6 +146,7 @@ fn what_is_explained_loads_to_the_same_plan() {
     assert_eq!(second.listeners, first.listeners);
     assert_eq!(second.clients.identify, first.clients.identify);
     assert_eq!(second.clients.known, first.clients.known);
+    assert_eq!(second.rate_limits, first.rate_limits);
     assert_eq!(second.tiers, first.tiers);
     assert_eq!(second.upstreams, first.upstreams);
     assert_eq!(second.routes, first.routes);

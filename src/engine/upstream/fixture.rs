@@ -61,6 +61,7 @@ pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
             token: None,
         },
         clients: Default::default(),
+        rate_limits: Vec::new(),
         tiers: vec!["standard".into()],
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         routes: Vec::new(),

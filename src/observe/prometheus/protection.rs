@@ -41,8 +41,38 @@ impl Exposition {
 
     pub(super) fn protection(&self, out: &mut Out<'_>) -> Result<(), Error> {
         self.limits(out)?;
+        self.rate_limits(out)?;
         self.circuits(out)?;
         self.retries(out)
+    }
+
+    fn rate_limits(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let limits = &self.snapshot.rate_limits;
+        let rows = limits.iter().flat_map(|limit| {
+            limit.decisions.iter().flat_map(|(mode, passed, refused)| {
+                [("passed", *passed), ("refused", *refused)].map(|(decision, count)| {
+                    let labels = [
+                        ("policy", &*limit.name),
+                        ("decision", decision),
+                        ("mode", *mode),
+                    ];
+                    (labels, count)
+                })
+            })
+        });
+        out.counters(
+            "tidegate_rate_limit_decisions",
+            "What rate limits decided about requests; mode observe: what they would have.",
+            rows,
+        )?;
+        let evictions = limits
+            .iter()
+            .map(|limit| ([("policy", &*limit.name)], limit.evictions));
+        out.counters(
+            "tidegate_rate_limit_evictions",
+            "Keys that others took the place of while they still counted, because there are more than max_keys.",
+            evictions,
+        )
     }
 
     fn limits(&self, out: &mut Out<'_>) -> Result<(), Error> {

@@ -3,7 +3,8 @@ use crate::clock::{Instant, SystemClock};
 use crate::engine::breaker::{Breaker, Config, State};
 use crate::observe::collector::tests::metrics_of;
 use crate::observe::snapshot::{
-    CircuitView, EndpointState, EndpointView, LimitView, ListenerView, RetryView, UpstreamView,
+    CircuitView, EndpointState, EndpointView, LimitView, ListenerView, RateLimitView, RetryView,
+    UpstreamView,
 };
 use crate::observe::tables::tests::{answered, refused};
 
@@ -23,6 +24,11 @@ fn directories() -> Arc<Directories> {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        rate_limits: vec![RateLimitView {
+            name: "per-client".into(),
+            decisions: [("enforce", 7, 3), ("observe", 2, 1)],
+            evictions: 1,
+        }],
         route_circuits: vec![CircuitView {
             name: "first".into(),
             mode: "observe",
