@@ -42,10 +42,13 @@ impl Metrics {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A copy of the exported families.
+    /// A copy of the exported families and the series of each upstream's clients, of one moment: the clients' sums
+    /// are those of the families.
     #[must_use]
-    pub fn families(&self) -> Families {
-        self.tables().families().clone()
+    pub fn exported(&self) -> (Families, Vec<Series>) {
+        let tables = self.tables();
+        let series = self.accounts().series();
+        (tables.families().clone(), series)
     }
 
     /// Sums over everything since the start.
@@ -74,12 +77,6 @@ impl Metrics {
     #[must_use]
     pub fn clients(&self) -> Vec<Report> {
         self.accounts().reports()
-    }
-
-    /// The series of each upstream's clients.
-    #[must_use]
-    pub fn client_series(&self) -> Vec<Series> {
-        self.accounts().series()
     }
 
     /// Follows a reload: the clients that are known by name from now on.
@@ -214,16 +211,15 @@ fn observe(batches: &Receiver<Batch>, metrics: &Metrics, upstreams: &Upstreams, 
 
 fn fold(batch: Batch, metrics: &Metrics, log: &LogWriter) {
     let now = SystemClock.now();
-    let mut tables = metrics.tables();
+    // Both for the whole batch, so that a scrape finds it in both or in neither.
+    let (mut tables, mut accounts) = (metrics.tables(), metrics.accounts());
     for exchange in &batch.exchanges {
         tables.fold(exchange, now);
     }
-    drop(tables);
-    let mut accounts = metrics.accounts();
     for (exchange, client) in batch.exchanges.iter().zip(batch.names.iter()) {
         accounts.fold(exchange, client, now);
     }
-    drop(accounts);
+    drop((tables, accounts));
     if !batch.records.is_empty() {
         metrics.memory().keep(batch.records);
     }
@@ -328,6 +324,30 @@ pub(crate) mod tests {
         assert!(text.ends_with('\n'));
         let route = metrics.route(RouteId::new(1)).unwrap();
         assert_eq!(route.requests, metrics.totals().exchanges);
+    }
+
+    #[test]
+    fn a_scrape_at_any_moment_finds_an_exchange_in_both_or_in_neither() {
+        let collector = Collector::start(None, Arc::default()).unwrap();
+        let metrics = Arc::clone(collector.metrics());
+        let mut recorder = collector.recorder(1);
+        let worker = std::thread::spawn(move || {
+            for _ in 0..100_000 {
+                recorder.record(answered(), &line("/"));
+            }
+        });
+        let mut looks = 0;
+        while !worker.is_finished() || looks == 0 {
+            let (families, series) = metrics.exported();
+            let of_clients = series.iter().map(|one| {
+                let named = one.clients.values().map(|(sums, _)| sums.requests());
+                named.sum::<u64>() + one.other.0.requests()
+            });
+            assert_eq!(of_clients.sum::<u64>(), families.totals.exchanges);
+            looks += 1;
+        }
+        worker.join().unwrap();
+        assert!(collector.stop(SOON));
     }
 
     #[test]

@@ -48,9 +48,10 @@ pub fn render(
     snapshot: Snapshot,
     status: &Status,
 ) -> Result<String, Error> {
+    let (families, client_series) = metrics.exported();
     let exposition = Exposition {
-        families: metrics.families(),
-        client_series: metrics.client_series(),
+        families,
+        client_series,
         dropped: [
             metrics.drops().exchanges(),
             metrics.drops().lines(),

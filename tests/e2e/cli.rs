@@ -56,6 +56,39 @@ fn upstreams_shows_each_endpoint_under_its_upstream() {
 }
 
 #[test]
+fn clients_are_shown_with_what_they_took_and_ranked_as_asked() {
+    let origin = Origin::saying("ok");
+    let proxy = Proxy::in_front_of(origin.address());
+    let mut client = proxy.client();
+    for key in ["a", "b", "b"] {
+        client.request("GET", "/", &[("x-api-key", key)], b"");
+    }
+    eventually("the clients to be counted", PATIENCE, || {
+        proxy.status()["exchanges"]["total"] == 3
+    });
+
+    let sorted = [
+        "clients",
+        "--sort",
+        "requests",
+        "--limit",
+        "1",
+        "--admin",
+        &url(&proxy),
+    ];
+    let text = shown(&sorted);
+
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("CLIENT "), "{text}");
+    let words: Vec<&str> = lines[1].split_whitespace().collect();
+    assert_eq!(words[1..3], ["2", "0"], "{text}");
+    assert!(
+        text.ends_with("\n1 of 2 clients followed by name\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn json_is_what_the_api_answers_to_the_byte() {
     let json = "{ \"upstreams\":[],\n  \"more\": 1.50 }";
     let api = answering("200 OK", json);

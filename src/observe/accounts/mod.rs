@@ -2,7 +2,7 @@
 //!
 //! An upstream has 2,000 counters (Space-Saving by upstream time) of about a kilobyte each, fewer when there are very
 //! many upstreams, and none of the tables here grows with the number of clients. Everything is folded on the observer thread, which also ends the
-//! seconds, minutes and hours; nothing here reads a clock. What is said against a client is in [`flag`].
+//! seconds, minutes and hours; nothing here reads a clock. What is said against a client is a [`Flag`].
 //! Depends on measure, model, the exchange and the engine's words.
 
 mod account;
