@@ -12,10 +12,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::clock::Instant;
 use tidegate::engine::admission::{Admitted, Completion, Config, Gate};
-use tidegate::engine::circuit::Mode;
-use tidegate::engine::protection::{self, Decision, Outcome, Protection};
-use tidegate::engine::rate::{Cost, Described, Limits, Settings, Shares, Spent};
-use tidegate::model::RateLimitId;
+use tidegate::engine::protection::{Decision, Outcome, Protection, Settings};
 use tidegate::policy::concurrency::{self, Adaptive, Totals};
 use tidegate::policy::outlier::{self, Detector, EndpointStats};
 use tidegate::policy::queue::{self, FairQueue, Request};
@@ -33,8 +30,6 @@ criterion_group!(
     queue,
     retry,
     rate_limit,
-    several_rate_limits,
-    clients,
     outlier,
     shedding
 );
@@ -145,7 +140,7 @@ fn concurrency(c: &mut Criterion) {
 fn protection(c: &mut Criterion) {
     c.bench_function("protection: breaker, limit and controller", |b| {
         let (mut time, mut rng) = (Time::default(), dice());
-        let protection = Protection::new(&protection::Settings::default(), time.next());
+        let protection = Protection::new(&Settings::default(), time.next());
         b.iter(|| {
             let now = time.next();
             let decision = protection.admit(now, &request(1), &mut rng);
@@ -195,96 +190,6 @@ fn retry(c: &mut Criterion) {
         });
     });
 }
-
-fn several_rate_limits(c: &mut Criterion) {
-    c.bench_function("rate limits: two of a route, taken and settled", |b| {
-        let (mut time, mut rng) = (Time::default(), dice());
-        let names: [Arc<str>; 2] = ["second".into(), "hour".into()];
-        let quotas = [
-            Quota::try_new(100, Period::Second, 200),
-            Quota::try_new(5_000, Period::Hour, 5_000),
-        ];
-        let described = names
-            .iter()
-            .zip(quotas.into_iter().flatten())
-            .map(|(name, quota)| Described {
-                name,
-                id: RateLimitId::new(0),
-                per: "client".to_owned(),
-                settings: Settings {
-                    mode: Mode::Enforce,
-                    quota,
-                    cost: Cost::Requests,
-                    count_cache_hits: false,
-                    max_keys: 1_000_000,
-                },
-            });
-        let limits = Limits::default().apply(described, Moment::default());
-        b.iter(|| {
-            let now = Moment {
-                monotonic: time.next(),
-                unix: 1_795_521_600,
-            };
-            let key = rng.u64(..100_000);
-            let asked = limits.iter().map(|limit| (Arc::clone(limit), key));
-            let mut shares = Shares::ask(asked, now, |_against| {});
-            shares.settle(now, Spent::default(), false);
-            black_box(shares.rejection())
-        });
-    });
-}
-
-#[cfg(feature = "proxy")]
-fn presented(headers: &http::HeaderMap) -> tidegate::clients::Presented<'_> {
-    tidegate::clients::Presented {
-        headers,
-        trusted: false,
-        sans: "",
-        address: Some([203, 0, 113, 7].into()),
-        unix: 1_795_521_600,
-    }
-}
-
-#[cfg(feature = "proxy")]
-fn clients(c: &mut Criterion) {
-    use tidegate::clients::{Hasher, Memo, Registry};
-    let plan = tidegate::config::plan::Clients::default();
-    let Ok(registry) = Registry::load(&plan, Arc::new(Hasher::new(b"key")), None) else {
-        return;
-    };
-    let mut headers = http::HeaderMap::new();
-    for (name, value) in [
-        ("host", "api.example.com"),
-        ("user-agent", "curl/8.5.0"),
-        ("accept", "*/*"),
-    ] {
-        headers.insert(name, http::HeaderValue::from_static(value));
-    }
-    c.bench_function("clients: a repeated address", |b| {
-        let mut memo = Memo::default();
-        b.iter(|| black_box(registry.identify(&presented(&headers), &mut memo)));
-    });
-    let mut keyed = headers.clone();
-    let key = "3d1a70c2b0f94f2b8f0e7d9c5a6b1e42";
-    keyed.insert("x-api-key", http::HeaderValue::from_static(key));
-    c.bench_function("clients: a repeated key", |b| {
-        let mut memo = Memo::default();
-        b.iter(|| black_box(registry.identify(&presented(&keyed), &mut memo)));
-    });
-    c.bench_function("clients: a key never seen", |b| {
-        let (mut memo, mut next) = (Memo::default(), 0_u64);
-        b.iter(|| {
-            next += 1;
-            if let Ok(key) = http::HeaderValue::try_from(format!("{next:032}")) {
-                keyed.insert("x-api-key", key);
-            }
-            black_box(registry.identify(&presented(&keyed), &mut memo))
-        });
-    });
-}
-
-#[cfg(not(feature = "proxy"))]
-fn clients(_: &mut Criterion) {}
 
 fn outlier(c: &mut Criterion) {
     c.bench_function("outlier: record", |b| {

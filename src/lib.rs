@@ -27,6 +27,8 @@ pub mod config;
 #[cfg(feature = "proxy")]
 pub mod discovery;
 pub mod engine;
+#[cfg(feature = "proxy")]
+pub mod incident;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod measure;

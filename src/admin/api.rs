@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 mod clients;
+mod diagnosis;
 
 pub use self::clients::{
     Client, ClientEvidence, ClientFlag, ClientOfUpstream, Clients, ClientsOfUpstream, Share, Took,
 };
+pub use self::diagnosis::{Diagnosis, Scale, Verdict, VerdictEvidence};
 
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ use crate::config::plan::{Plan, Secret};
 use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
 use crate::engine::registry::Directories;
+use crate::incident::watch::Latest;
 use crate::observe::collector::Metrics;
 use crate::observe::inflight::InFlight;
 use crate::observe::prometheus;
@@ -96,6 +97,8 @@ pub struct AdminState {
     pub directories: Arc<Directories>,
     /// What has been observed.
     pub metrics: Arc<Metrics>,
+    /// What is wrong, and how much room there is.
+    pub latest: Arc<Latest>,
     /// What the process is doing.
     pub status: Arc<Status>,
     /// Reads the data plane's live values now.
@@ -131,6 +134,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/upstreams", get(upstreams))
         .route("/api/v1/routes", get(routes))
         .route("/api/v1/clients", get(clients))
+        .route("/api/v1/diagnosis", get(diagnosis))
+        .route("/api/v1/scale/{upstream}", get(scale))
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
@@ -173,6 +178,22 @@ pub fn router(state: AdminState) -> Router {
 
 fn header_unless_set(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+async fn diagnosis(State(state): State<AdminState>) -> Json<api::Diagnosis> {
+    Json(view::diagnosis(&state))
+}
+
+async fn scale(
+    State(state): State<AdminState>,
+    Path(upstream): Path<String>,
+) -> Result<Json<api::Scale>, Problem> {
+    let known = state.directories.upstreams.find(&upstream).is_some();
+    if !known {
+        let detail = "There is no upstream of that name; GET /api/v1/upstreams lists them.";
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    }
+    Ok(Json(view::scale(&state, &upstream)))
 }
 
 async fn livez() -> &'static str {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 14] = [
+pub(super) const GET_PATHS: [(&str, &str); 16] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -27,6 +27,14 @@ pub(super) const GET_PATHS: [(&str, &str); 14] = [
         "/api/v1/clients",
         "Who takes most and what is said against whom; `sort` by `cost`, `requests`, `refused` or `peak_share`, `limit` \
          says how many.",
+    ),
+    (
+        "/api/v1/diagnosis",
+        "What is wrong, most likely cause first, with its numbers and what to do about it.",
+    ),
+    (
+        "/api/v1/scale/{upstream}",
+        "How much room an upstream has, and whether more of it would help.",
     ),
     (
         "/api/v1/limits",
@@ -82,6 +90,7 @@ pub(super) fn document() -> Value {
         let parameters = match path {
             "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
             "/api/v1/inflight" => json!([in_query("limit", &[])]),
+            "/api/v1/scale/{upstream}" => json!([in_path("upstream")]),
             _ if path.contains('{') => json!([in_path("request_id")]),
             _ => json!([]),
         };

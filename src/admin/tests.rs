@@ -65,6 +65,7 @@ fn snapshot() -> Snapshot {
             decisions: [("enforce", 7, 3), ("observe", 0, 0)],
             evictions: 1,
         }],
+        causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: Vec::new(),
         listeners: vec![ListenerView {
             name: "public".into(),
@@ -142,6 +143,7 @@ fn state() -> AdminState {
         plan: Arc::new(ArcSwap::from_pointee(plan())),
         directories: Arc::new(directories),
         metrics: metrics_of(&[answered(), refused()]),
+        latest: Arc::default(),
         status,
         snapshot: Arc::new(snapshot),
         inflight: Arc::new(|limit| Box::pin(std::future::ready(in_flight(limit)))),
@@ -220,7 +222,10 @@ async fn every_path_of_the_description_answers_as_described() {
         for (method, operation) in operations.as_object().unwrap() {
             let answer = if method == "get" {
                 let id = "0195f6a1-7c3e-7b11-a4d3-0242ac120002";
-                get_path(&state, &path.replace("{request_id}", id)).await
+                let path = path
+                    .replace("{request_id}", id)
+                    .replace("{upstream}", "orders");
+                get_path(&state, &path).await
             } else {
                 let change = if path.contains("breakers") {
                     r#"{"state":"auto","reason":"test"}"#

@@ -1,6 +1,7 @@
 //! What is observed, in the API's words.
 
 mod clients;
+mod diagnosis;
 mod protection;
 mod requests;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub(super) use self::clients::{Sort, clients};
+pub(super) use self::diagnosis::{diagnosis, scale};
 pub(super) use self::protection::{breakers, limits};
 pub(super) use self::requests::{inflight, why};
 use super::{AdminState, api};

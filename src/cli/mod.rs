@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod clients;
 mod demo;
+mod diagnose;
 mod inflight;
 mod query;
 mod run;
@@ -60,6 +61,9 @@ enum Command {
     /// of the last ten seconds, PEAK of the busiest minutes of the week.
     #[command(after_help = "Example:\n  tidegate clients --sort peak-share --limit 10")]
     Clients(clients::ClientsArgs),
+    /// Say what is wrong, most likely cause first, with the numbers that speak for it and what to do about it.
+    #[command(after_help = "Example:\n  tidegate diagnose")]
+    Diagnose(QueryArgs),
     /// Show the requests under way, the oldest first.
     #[command(after_help = "Example:\n  tidegate inflight --limit 10")]
     Inflight(inflight::InFlightArgs),
@@ -146,6 +150,7 @@ pub fn run() -> ExitCode {
         Command::Status(query) => status::status(query),
         Command::Upstreams(query) => upstreams::upstreams(query),
         Command::Clients(args) => clients::clients(args),
+        Command::Diagnose(query) => diagnose::diagnose(query),
         Command::Inflight(args) => inflight::inflight(args),
         Command::Why(args) => why::why(args),
         Command::Breaker(args) => breaker::breaker(args),

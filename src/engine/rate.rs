@@ -177,18 +177,6 @@ impl Limit {
         })
     }
 
-    /// A policy that no plan describes, of which nothing was used.
-    #[must_use]
-    pub fn alone(settings: Settings) -> Arc<Self> {
-        let described = Described {
-            name: &Arc::default(),
-            id: RateLimitId::new(0),
-            per: String::new(),
-            settings,
-        };
-        Self::new(described, None)
-    }
-
     /// Its name.
     #[must_use]
     pub const fn name(&self) -> &Arc<str> {

@@ -5,12 +5,11 @@
 //! | [`ProtectionLayer`] | breaker, limit and fair queue in the order of the proxy |
 //! | [`ConcurrencyLimitLayer`] | limit and fair queue alone |
 //! | [`CircuitBreakerLayer`] | the breaker alone |
-//! | [`RateLimitLayer`] | a quota for each caller |
 //! | [`RetryLayer`] | sends again what failed and may be repeated, within a budget |
 //!
 //! They keep to tower's conventions: all that a layer makes share one state, services are [`Clone`] and ready when the service
 //! inside is, futures have names and nothing is boxed. The outermost is the retry, because each attempt is
-//! admitted like a request of its own; then the quota, then the breaker, which saves a wait; then the limit. A refusal is
+//! admitted like a request of its own; then the breaker, which saves a wait; then the limit. A refusal is
 //! [`Error::Rejected`], and no layer counts one as a failure of the service or sends it again.
 //!
 //! Who asks is said by an [`Identify`], how it went by a [`Classify`], what may be repeated by a [`Replay`];
@@ -74,7 +73,6 @@ mod http;
 mod identify;
 mod limit;
 mod protection;
-mod rate;
 mod retry;
 #[cfg(test)]
 mod tests;
@@ -86,6 +84,5 @@ pub use self::http::{HttpStatus, Idempotent};
 pub use self::identify::{Anyone, Caller, Identify};
 pub use self::limit::ConcurrencyLimitLayer;
 pub use self::protection::{Protected, ProtectedFuture, ProtectionLayer};
-pub use self::rate::{RateLimitLayer, RateLimited, RateLimitedFuture};
 pub use self::retry::{Replay, Retry, RetryFuture, RetryLayer};
 pub use crate::engine::protection::Outcome;

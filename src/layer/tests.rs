@@ -1,7 +1,6 @@
 //! The layers as their users meet them. Time is paused: it moves when everybody waits for it.
 
 mod parity;
-mod rate;
 
 use std::convert::Infallible;
 use std::io;

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounts::{Accounts, KnownClient, Report, Sample, Series};
+use super::exchange::Exchange;
 use super::log_writer::LogWriter;
 use super::recorder::{Batch, Drops, Pool, Recorder, Sampling, Shared};
 use super::tables::{Families, Summary, Tables, Totals};
@@ -107,6 +108,15 @@ impl Metrics {
     }
 }
 
+/// Somebody else who wants to see every exchange. Called on the observer's thread: must not wait for anything.
+pub trait Tap: Send {
+    /// These exchanges have ended, each with its client's name.
+    fn batch(&mut self, exchanges: &mut dyn Iterator<Item = (&Exchange, &str)>, now: Instant);
+
+    /// Time has passed: about ten times a second.
+    fn tick(&mut self, now: Instant);
+}
+
 /// The running observer and writer threads.
 #[derive(Debug)]
 pub struct Collector {
@@ -119,11 +129,15 @@ pub struct Collector {
 
 impl Collector {
     /// Starts both threads, with the access log the plan asks for. `upstreams` is who is looked at, and whose
-    /// clients are throttled.
+    /// clients are throttled; `taps` see what is observed.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(access_log: Option<&AccessLog>, upstreams: Arc<Upstreams>) -> io::Result<Self> {
+    pub fn start(
+        access_log: Option<&AccessLog>,
+        upstreams: Arc<Upstreams>,
+        mut taps: Vec<Box<dyn Tap>>,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             sampling: Sampling::off(),
             drops: Drops::default(),
@@ -142,7 +156,7 @@ impl Collector {
             let (metrics, log) = (Arc::clone(&metrics), log.clone());
             std::thread::Builder::new()
                 .name("observer".into())
-                .spawn(move || observe(&receiver, &metrics, &upstreams, &log))?
+                .spawn(move || observe(&receiver, &metrics, &upstreams, &mut taps, &log))?
         };
         let collector = Self {
             batches,
@@ -192,16 +206,23 @@ impl Collector {
     }
 }
 
-fn observe(batches: &Receiver<Batch>, metrics: &Metrics, upstreams: &Upstreams, log: &LogWriter) {
+fn observe(
+    batches: &Receiver<Batch>,
+    metrics: &Metrics,
+    upstreams: &Upstreams,
+    taps: &mut [Box<dyn Tap>],
+    log: &LogWriter,
+) {
     let mut next = SystemClock.now().after(TICK);
     loop {
         let now = SystemClock.now();
         if now >= next {
             tick(metrics, upstreams, now);
+            taps.iter_mut().for_each(|tap| tap.tick(now));
             next = now.after(TICK);
         }
         match batches.recv_timeout(next.since(now)) {
-            Ok(batch) => fold(batch, metrics, log),
+            Ok(batch) => fold(batch, metrics, taps, log),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -209,7 +230,7 @@ fn observe(batches: &Receiver<Batch>, metrics: &Metrics, upstreams: &Upstreams, 
     log.stop();
 }
 
-fn fold(batch: Batch, metrics: &Metrics, log: &LogWriter) {
+fn fold(batch: Batch, metrics: &Metrics, taps: &mut [Box<dyn Tap>], log: &LogWriter) {
     let now = SystemClock.now();
     // Both for the whole batch, so that a scrape finds it in both or in neither.
     let (mut tables, mut accounts) = (metrics.tables(), metrics.accounts());
@@ -220,6 +241,9 @@ fn fold(batch: Batch, metrics: &Metrics, log: &LogWriter) {
         accounts.fold(exchange, client, now);
     }
     drop((tables, accounts));
+    for tap in taps {
+        tap.batch(&mut batch.exchanges.iter().zip(batch.names.iter()), now);
+    }
     if !batch.records.is_empty() {
         metrics.memory().keep(batch.records);
     }
@@ -270,8 +294,8 @@ pub(crate) mod tests {
     const SOON: Duration = Duration::from_secs(30);
 
     /// Metrics of exactly these exchanges.
-    pub(crate) fn metrics_of(exchanges: &[super::super::exchange::Exchange]) -> Arc<Metrics> {
-        let collector = Collector::start(None, Arc::default()).unwrap();
+    pub(crate) fn metrics_of(exchanges: &[Exchange]) -> Arc<Metrics> {
+        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
         let metrics = Arc::clone(collector.metrics());
         let mut recorder = collector.recorder(1);
         for exchange in exchanges {
@@ -292,7 +316,7 @@ pub(crate) mod tests {
             target: LogTarget::File(path.clone()),
             sample: 1.0,
         };
-        let collector = Collector::start(Some(&log), Arc::default()).unwrap();
+        let collector = Collector::start(Some(&log), Arc::default(), Vec::new()).unwrap();
         let metrics = Arc::clone(collector.metrics());
         let workers: Vec<_> = (0..WORKERS)
             .map(|seed| {
@@ -328,7 +352,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_scrape_at_any_moment_finds_an_exchange_in_both_or_in_neither() {
-        let collector = Collector::start(None, Arc::default()).unwrap();
+        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
         let metrics = Arc::clone(collector.metrics());
         let mut recorder = collector.recorder(1);
         let worker = std::thread::spawn(move || {
@@ -352,7 +376,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_recorder_that_is_kept_bounds_the_wait_and_is_told() {
-        let collector = Collector::start(None, Arc::default()).unwrap();
+        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
         let recorder = collector.recorder(1);
         assert!(!collector.stop(Duration::ZERO));
         drop(recorder);
@@ -366,7 +390,7 @@ pub(crate) mod tests {
             target: LogTarget::File(path.clone()),
             sample: 1.0,
         };
-        let collector = Collector::start(None, Arc::default()).unwrap();
+        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
         let mut recorder = collector.recorder(1);
         recorder.record(answered(), &line("/before"));
         collector.set_access_log(Some(&log));

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub rate_limits: Vec<RateLimitView>,
     /// Routes that have a breaker of their own, in the order of the plan.
     pub route_circuits: Vec<CircuitView>,
+    /// Every cause a diagnosis may find, and whether it is found now.
+    pub causes: Vec<(&'static str, bool)>,
 }
 
 impl Snapshot {
@@ -65,6 +67,8 @@ pub struct UpstreamView {
     pub ejections: (u64, u64),
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
+    /// The part of what it can carry that nobody asks for; none before it was watched.
+    pub headroom: Option<f64>,
 }
 
 /// A concurrency limit and the queue in front of it.

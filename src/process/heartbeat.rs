@@ -2,6 +2,7 @@
 //! completes, endpoints that are judged and breakers that are listened to each second.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -20,8 +21,14 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Beats between two judgements of the endpoints, and two looks at memory and descriptors.
 const BEATS_PER_SECOND: u32 = 10;
 
-/// Attends to the policies of `upstreams` and of the process itself until the runtime ends.
-pub(super) async fn run(upstreams: Arc<Upstreams>, shared: Arc<Shared>, gauges: Gauges) {
+/// Attends to the policies of `upstreams` and of the process itself until the runtime ends. `worst` is raised to the
+/// lag of the workers' event loops, in nanoseconds.
+pub(super) async fn run(
+    upstreams: Arc<Upstreams>,
+    shared: Arc<Shared>,
+    gauges: Gauges,
+    worst: Arc<AtomicU64>,
+) {
     let mut beats = tokio::time::interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0_u32;
@@ -49,6 +56,8 @@ pub(super) async fn run(upstreams: Arc<Upstreams>, shared: Arc<Shared>, gauges: 
         }
         let lags = shared.pulses.iter().map(|pulse| pulse.lag(now));
         load.loop_lag = lags.max().unwrap_or_default();
+        let nanos = u64::try_from(load.loop_lag.as_nanos()).unwrap_or(u64::MAX);
+        worst.fetch_max(nanos, Ordering::Relaxed);
         let cutoff = shared.overload.judge(load, now);
         if admitted.replace(cutoff.admitted).unwrap_or(cutoff.tiers) != cutoff.admitted {
             let (admitted, tiers) = (cutoff.admitted, cutoff.tiers);

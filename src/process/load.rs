@@ -4,6 +4,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::SystemClock;
+use crate::incident::diagnose::Proxy;
+use crate::incident::watch::AskProxy;
 
 /// Where the process's bounds are, and what they are.
 #[derive(Debug)]
@@ -33,6 +40,37 @@ impl Gauges {
         let open = open_descriptors().unwrap_or(0);
         ratio(open, u64::try_from(self.fd_limit).unwrap_or(u64::MAX))
     }
+}
+
+/// How the proxy itself fares, for the diagnosis: asked once a second.
+pub(super) fn proxy(lag: Arc<AtomicU64>, fd_limit: usize, workers: usize) -> AskProxy {
+    let gauges = Gauges::new(fd_limit);
+    let mut before = (SystemClock.now(), cpu_time());
+    Box::new(move || {
+        let now = (SystemClock.now(), cpu_time());
+        let passed = now.0.since(before.0).as_secs_f64();
+        let spent = now
+            .1
+            .zip(before.1)
+            .map_or(0.0, |(now, before)| now - before);
+        before = now;
+        Proxy {
+            lag: Duration::from_nanos(lag.swap(0, Ordering::Relaxed)).as_secs_f64(),
+            cpu: spent / (passed.max(1e-3) * workers.max(1) as f64),
+            descriptors: gauges.descriptors(),
+        }
+    })
+}
+
+/// Seconds of processor time that this process has used.
+fn cpu_time() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name may hold anything, a parenthesis included.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 fn resident() -> Option<u64> {

@@ -36,9 +36,10 @@ use crate::engine::rate::{self, Limits};
 use crate::engine::registry::Directories;
 use crate::engine::route::{Described, Routes};
 use crate::engine::upstream::Upstreams;
+use crate::incident::watch::{Latest, Watch};
 use crate::model::RateLimitId;
 use crate::observe::accounts::KnownClient;
-use crate::observe::collector::Collector;
+use crate::observe::collector::{Collector, Tap};
 use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
@@ -102,6 +103,7 @@ struct Process {
     quotas: Arc<Quotas>,
     directories: Arc<Directories>,
     collector: Collector,
+    latest: Arc<Latest>,
     status: Arc<Status>,
     views: Arc<snapshot::Views>,
     discovery: Discovery,
@@ -156,7 +158,17 @@ impl Process {
         let directories = Arc::new(Directories::default());
         let upstreams = Arc::new(Upstreams::new());
         let access_log = plan.telemetry.access_log.as_ref();
-        let collector = Collector::start(access_log, Arc::clone(&upstreams))?;
+        let latest = Arc::new(Latest::default());
+        let lag = Arc::new(AtomicU64::new(0));
+        let watch = Watch::new(
+            Arc::clone(&upstreams),
+            Arc::clone(&directories),
+            load::proxy(Arc::clone(&lag), fd_limit, plan.server.workers),
+            Arc::clone(&latest),
+            SystemClock.now(),
+        );
+        let taps: Vec<Box<dyn Tap>> = vec![Box::new(watch)];
+        let collector = Collector::start(access_log, Arc::clone(&upstreams), taps)?;
         collector.metrics().set_known_clients(known(&plan));
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan)?;
@@ -201,6 +213,7 @@ impl Process {
             views: Arc::new(snapshot::Views::new(
                 Arc::clone(&shared),
                 Arc::clone(&upstreams),
+                Arc::clone(&latest),
             )),
             shared,
             workers: Vec::new(),
@@ -211,6 +224,7 @@ impl Process {
             limits,
             directories,
             collector,
+            latest,
             status,
             quotas,
             discovery,
@@ -235,6 +249,7 @@ impl Process {
             Arc::clone(&process.upstreams),
             Arc::clone(&process.shared),
             load::Gauges::new(fd_limit),
+            lag,
         ));
         tokio::spawn(issuers::fetch(Arc::clone(&process.shared)));
         tokio::spawn(Arc::clone(&process.quotas).keep());
@@ -337,6 +352,7 @@ impl Process {
             plan: Arc::clone(&self.plan),
             directories: Arc::clone(&self.directories),
             metrics: Arc::clone(self.collector.metrics()),
+            latest: Arc::clone(&self.latest),
             status: Arc::clone(&self.status),
             snapshot: Arc::new(move || views.snapshot()),
             inflight: Arc::new(move |limit| Box::pin(inflight::collect(inboxes.clone(), limit))),

@@ -12,6 +12,8 @@ use crate::engine::rate::Limit;
 use crate::engine::retry::Failure;
 use crate::engine::upstream::outlier::Standing;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
+use crate::incident::diagnose::Cause;
+use crate::incident::watch::Latest;
 use crate::observe::snapshot::{
     CircuitView, EndpointState as Health, EndpointView, LimitView, ListenerView, RateLimitView,
     RetryView, Snapshot, UpstreamView,
@@ -26,14 +28,16 @@ type Listening = (Arc<str>, String, Arc<Connections>);
 pub(super) struct Views {
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
+    latest: Arc<Latest>,
     listeners: Mutex<Vec<Listening>>,
 }
 
 impl Views {
-    pub(super) fn new(shared: Arc<Shared>, upstreams: Arc<Upstreams>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, upstreams: Arc<Upstreams>, latest: Arc<Latest>) -> Self {
         Self {
             shared,
             upstreams,
+            latest,
             listeners: Mutex::default(),
         }
     }
@@ -78,7 +82,15 @@ impl Views {
             listeners,
             upstreams,
             route_circuits,
+            causes: self.causes(),
         }
+    }
+
+    fn causes(&self) -> Vec<(&'static str, bool)> {
+        let diagnosis = self.latest.diagnosis();
+        let found = |cause| diagnosis.verdicts.iter().any(|one| one.cause == cause);
+        let causes = Cause::ALL.into_iter();
+        causes.map(|cause| (cause.as_str(), found(cause))).collect()
     }
 
     fn upstream(&self, upstream: &UpstreamState, now: Instant) -> UpstreamView {
@@ -114,6 +126,10 @@ impl Views {
                 upstream.ejections(Mode::Observe),
             ),
             endpoints,
+            headroom: self
+                .latest
+                .scale(upstream.name())
+                .map(|scale| scale.headroom),
         }
     }
 

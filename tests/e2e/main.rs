@@ -22,6 +22,7 @@ mod cli;
 mod clients;
 mod harness;
 mod identity;
+mod incident;
 mod lifecycle;
 mod listeners;
 mod malformed;

@@ -43,7 +43,24 @@ impl Exposition {
         self.limits(out)?;
         self.rate_limits(out)?;
         self.circuits(out)?;
-        self.retries(out)
+        self.retries(out)?;
+        self.incidents(out)
+    }
+
+    fn incidents(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let causes = self.snapshot.causes.iter();
+        out.gauges(
+            "tidegate_incident_active",
+            "1 for each cause that the diagnosis finds now.",
+            causes.map(|(cause, found)| ([("cause", *cause)], u64::from(*found))),
+        )?;
+        let upstreams = self.snapshot.upstreams.iter();
+        let known = upstreams.filter_map(|one| Some((&one.name, one.headroom?)));
+        out.gauges(
+            "tidegate_upstream_headroom_ratio",
+            "The part of what an upstream can carry that nobody asks for.",
+            known.map(|(name, headroom)| ([("upstream", &**name)], headroom)),
+        )
     }
 
     fn rate_limits(&self, out: &mut Out<'_>) -> Result<(), Error> {

@@ -29,6 +29,7 @@ fn snapshot() -> Snapshot {
             decisions: [("enforce", 7, 3), ("observe", 2, 1)],
             evictions: 1,
         }],
+        causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: vec![CircuitView {
             name: "first".into(),
             mode: "observe",

@@ -1,0 +1,157 @@
+//! Causes that are one endpoint's: it is down, or it drags.
+
+use super::facts::{self, EndpointFact, Facts};
+use super::{Cause, Evidence, Harm, Subject, Verdict, step};
+use crate::incident::span::Span;
+use crate::incident::table::Tally;
+
+pub(super) fn verdicts(facts: &Facts<'_>, harm: &Harm) -> Vec<Verdict> {
+    let ids = facts.endpoints.iter().map(|fact| fact.id);
+    let ids: Vec<u64> = if facts.endpoints.is_empty() {
+        facts.now.endpoints.iter().map(|(id, _)| id).collect()
+    } else {
+        ids.collect()
+    };
+    let down = ids.iter().filter_map(|id| down(facts, *id));
+    let slow = slowest(facts, harm, &ids);
+    down.chain(slow).collect()
+}
+
+fn fact(facts: &Facts<'_>, id: u64) -> EndpointFact {
+    let found = facts.endpoints.iter().find(|fact| fact.id == id);
+    found.copied().unwrap_or_default()
+}
+
+/// It cannot be connected to, its checks fail, or it fails where its peers do not.
+fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
+    let fact = fact(facts, id);
+    let tally = facts.now.endpoints.get(id);
+    // Attempts count those that a retry made good elsewhere; the exchanges know only the last one.
+    let attempts = tally.count.max(fact.attempts);
+    let failures = tally.failed.max(fact.failures);
+    let failing = Span::share(failures, attempts);
+    let unreachable = Span::share(tally.unreachable, tally.count);
+    let peers = others(facts, id);
+    let alone = facts.endpoints.len() <= 1 && peers.count <= 0.0;
+    let apart = failing - Span::share(peers.failed, peers.count);
+    let few = step(failures, 3.0);
+    let by_failures = if alone {
+        step(unreachable, 0.4) * few
+    } else {
+        (step(apart, 0.3) * few).max(step(unreachable, 0.4) * few)
+    };
+    let confidence = if fact.unhealthy {
+        by_failures.max(0.9)
+    } else if fact.ejected {
+        by_failures.max(0.55 * step(apart.max(0.0), 0.2))
+    } else {
+        by_failures
+    };
+    (confidence > 0.0).then(|| Verdict {
+        cause: Cause::EndpointDown,
+        subject: Subject::Endpoint(id),
+        confidence,
+        since: facts
+            .history
+            .held(|span| span.endpoints.get(id).failed > 0.0),
+        evidence: vec![
+            number(
+                "failures here",
+                failing,
+                "ratio",
+                Some(Span::share(peers.failed, peers.count)),
+            ),
+            number("no connection", unreachable, "ratio", None),
+            number(
+                "out by its checks",
+                f64::from(u8::from(fact.unhealthy)),
+                "bool",
+                None,
+            ),
+            number("ejected", f64::from(u8::from(fact.ejected)), "bool", None),
+        ],
+    })
+}
+
+/// The one whose requests take far longer than its peers', if there is one.
+fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
+    let slow = |id: u64| {
+        let own = facts.now.endpoints.get(id);
+        let peers = others(facts, id);
+        let before = facts.usual.map(|usual| usual.endpoints.get(id).mean());
+        (own, peers, before.filter(|mean| *mean > 0.0))
+    };
+    let ratio = |id: &u64| {
+        let (own, peers, _) = slow(*id);
+        if own.count >= 2.0 && peers.count >= 5.0 && peers.mean() > 0.0 {
+            own.mean() / peers.mean()
+        } else {
+            0.0
+        }
+    };
+    let id = *ids.iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
+    let apart = ratio(&id);
+    let (own, peers, before) = slow(id);
+    let grown = before.map_or(1.0, |before| step(own.mean() / before - 1.0, 0.5));
+    // What it costs: its excess, spread over everybody. Little is asked of an endpoint known to be slow.
+    let excess = (own.mean() - peers.mean()).max(0.0);
+    let felt = step(excess, 0.008) * step(own.count, 2.0);
+    let explained = if harm.service > 0.0 {
+        let part = Span::share(excess * own.count, facts.now.service.count) / harm.service;
+        0.5 + 0.5 * step(part, 0.3)
+    } else {
+        0.85
+    };
+    let confidence = step(apart - 1.0, 0.7) * grown * felt * explained;
+    Some(Verdict {
+        cause: Cause::SlowEndpoint,
+        subject: Subject::Endpoint(id),
+        confidence,
+        since: facts.history.held(|span| {
+            let own = span.endpoints.get(id);
+            own.count > 0.0 && own.mean() > peers.mean() * 1.5
+        }),
+        evidence: vec![
+            number("its part of the time", own.mean(), "s", before),
+            number(
+                "its peers' part of the time",
+                peers.mean(),
+                "s",
+                facts.usual.map(facts::service),
+            ),
+            number(
+                "its share of the requests",
+                Span::share(own.count, facts.now.sent),
+                "ratio",
+                None,
+            ),
+        ],
+    })
+}
+
+/// All endpoints but one.
+fn others(facts: &Facts<'_>, id: u64) -> Tally {
+    let mut sum = Tally::default();
+    for (other, tally) in facts.now.endpoints.iter() {
+        if other != id {
+            sum.count += tally.count;
+            sum.time += tally.time;
+            sum.failed += tally.failed;
+        }
+    }
+    sum
+}
+
+const fn number(
+    what: &'static str,
+    value: f64,
+    unit: &'static str,
+    baseline: Option<f64>,
+) -> Evidence {
+    Evidence {
+        what,
+        value,
+        baseline,
+        unit,
+    }
+}

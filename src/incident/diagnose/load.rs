@@ -1,0 +1,261 @@
+//! Causes on the clients' side of the queue: more is asked for than usual, by everybody, by one, again and again, or of
+//! the upstream because the cache has stopped answering.
+
+use super::facts::{self, Facts};
+use super::{Cause, Evidence, Harm, Subject, Verdict, shape, step};
+use crate::incident::span::Span;
+
+pub(super) fn verdicts(facts: &Facts<'_>, harm: &Harm) -> Vec<Verdict> {
+    let causes = [noisy, spike, sustained, storm, cache, slow_clients];
+    causes
+        .iter()
+        .filter_map(|cause| cause(facts, harm))
+        .collect()
+}
+
+/// How much of the trouble is too much work: refusals, waiting, a full limit.
+fn pressure(facts: &Facts<'_>, harm: &Harm) -> f64 {
+    let full = facts.now.saturation();
+    let crowded = f64::from(u8::from(harm.crowded()));
+    step(full + crowded, 0.3)
+}
+
+/// One client takes most of what is asked for more.
+fn noisy(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
+    let usual = facts.usual?;
+    // By requests, and by the upstream's time: a client may ask for no more, but for dearer things.
+    let by_count = facts.grew_most(|span| &span.clients, |tally| tally.count);
+    let by_count = by_count.map(|(client, grew, share)| {
+        let grown = step(grew / facts::demand(usual).max(1e-3), 0.3);
+        (
+            client,
+            step(share, 0.4) * grown * pressure(facts, harm),
+            share,
+        )
+    });
+    let by_time = dearest(facts)
+        .map(|(client, sure, share)| (client, sure * (0.6 + 0.4 * pressure(facts, harm)), share));
+    let (client, sure, share) = match (by_count, by_time) {
+        (Some(one), Some(other)) if other.1 > one.1 => other,
+        (one, other) => one.or(other)?,
+    };
+    let tally = |span: &Span| span.clients.get(client);
+    let evidence = vec![
+        facts.evidence("requests of this client", "requests/s", |span| {
+            span.rate(tally(span).count)
+        }),
+        facts.evidence("its share of the upstream's time", "ratio", |span| {
+            Span::share(tally(span).time, span.service.sum)
+        }),
+        alone("its share of what is asked for more", share, "ratio"),
+        facts.evidence("requests refused", "ratio", facts::refused),
+    ];
+    Some(Verdict {
+        cause: Cause::NoisyClient,
+        subject: Subject::Client(client),
+        confidence: sure * pressure(facts, harm),
+        since: facts
+            .history
+            .held(|span| span.rate(tally(span).count) > usual.rate(tally(usual).count) * 1.5 + 1.0),
+        evidence,
+    })
+}
+
+/// The client that takes most of the upstream's additional time, how sure it is that this is its own doing, and its share
+/// of that time. The others' requests have to take what they usually take.
+fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
+    let usual = facts.usual?;
+    let (client, grew, share) = facts.grew_most(|span| &span.clients, |tally| tally.time)?;
+    if facts.now.clients.iter().count() < 2 {
+        return None;
+    }
+    let others = without(&facts.now, client) / without(usual, client).max(1e-6);
+    let grown = step(grew / usual.rate(usual.service.sum).max(1e-3), 0.3);
+    Some((
+        client,
+        step(share, 0.35) * grown * (1.0 - step(others - 1.0, 0.7)),
+        share,
+    ))
+}
+
+/// How far the upstream's longer times are one client's dearer requests.
+pub(super) fn one_clients(facts: &Facts<'_>) -> f64 {
+    dearest(facts).map_or(0.0, |(_, sure, _)| sure)
+}
+
+/// The mean service of everybody but `client`.
+fn without(span: &Span, client: u64) -> f64 {
+    let one = span.clients.get(client);
+    Span::share(
+        span.service.sum - one.time,
+        (span.service.count - one.count).max(0.0),
+    )
+}
+
+/// Most clients ask for more than usual, from one moment to the next.
+fn spike(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
+    let usual = facts.usual?;
+    let growth = facts.ratio(facts::originals) - 1.0;
+    let top = facts
+        .grew_most(|span| &span.clients, |tally| tally.count)
+        .map_or(0.0, |(_, _, share)| share);
+    let sudden = shape::suddenness(facts.history, usual);
+    let confidence =
+        step(growth, 0.25) * (1.0 - step(top, 0.5)) * pressure(facts, harm) * (0.4 + 0.6 * sudden);
+    Some(Verdict {
+        cause: Cause::LoadSpike,
+        subject: Subject::Upstream,
+        confidence,
+        since: facts
+            .history
+            .held(|span| facts::originals(span) > facts::originals(usual) * 1.2),
+        evidence: vec![
+            facts.evidence("requests", "requests/s", facts::demand),
+            alone("the largest client's share of the growth", top, "ratio"),
+            facts.evidence("the upstream's part of the time", "s", facts::service),
+            facts.evidence("requests refused", "ratio", facts::refused),
+        ],
+    })
+}
+
+/// It has been full for long, or came to be full bit by bit.
+fn sustained(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
+    let full = facts.now.saturation();
+    let recent: Vec<_> = facts.history.minutes().rev().take(15).collect();
+    let long = recent
+        .iter()
+        .filter(|minute| minute.saturation > 0.5)
+        .count();
+    let lasted = step(long as f64, 4.0);
+    let (growth, sudden) = match facts.usual {
+        Some(usual) => (
+            facts.ratio(facts::originals) - 1.0,
+            shape::suddenness(facts.history, usual),
+        ),
+        None => (0.0, 0.0),
+    };
+    let crept = step(growth, 0.1) * (1.0 - sudden);
+    // A limit that is full because each request takes longer is not full of requests.
+    let slower = step(facts.ratio(facts::service) - 1.0, 0.8 + growth.max(0.0));
+    Some(Verdict {
+        cause: Cause::SustainedOverload,
+        subject: Subject::Upstream,
+        confidence: lasted.max(crept)
+            * step(full, 0.25)
+            * pressure(facts, harm)
+            * (1.0 - 0.8 * slower),
+        since: facts
+            .history
+            .held(|span| span.saturation() > 0.3)
+            .max(long * 60),
+        evidence: vec![
+            facts.evidence("time at the limit", "ratio", Span::saturation),
+            facts.evidence("limit in use", "ratio", Span::utilisation),
+            alone(
+                "minutes at the limit, of the last fifteen",
+                long as f64,
+                "minutes",
+            ),
+            facts.evidence("requests", "requests/s", facts::demand),
+        ],
+    })
+}
+
+/// Clients ask again for what failed, and that is what there is more of.
+fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
+    let usual = facts.usual?;
+    let repeated = |span: &Span| Span::share(span.repeats, span.demand);
+    let resent = |span: &Span| Span::share(span.attempts - span.sent, span.sent);
+    let excess = facts.excess(repeated) + facts.excess(resent).max(0.0);
+    let growth = facts
+        .ratio(facts::demand)
+        .max(facts.ratio(|span| span.rate(span.attempts)))
+        - 1.0;
+    let trouble = |span: &Span| {
+        (span.failed + span.refused) > 0.02 * span.demand.max(1.0)
+            && facts::failed(span) + facts::refused(span)
+                > (facts::failed(usual) + facts::refused(usual)) * 1.5
+    };
+    let failing = facts.history.held(trouble);
+    let rising = facts
+        .history
+        .held(|span| facts::demand(span) > facts::demand(usual) * 1.2);
+    // What came first is nearer to the cause: a load that rose before anything failed is a load.
+    let after = if rising > failing + 2 { 0.25 } else { 1.0 };
+    // Of the growth, the part that is repetition.
+    let more = facts.now.rate(facts.now.demand) - facts::demand(usual);
+    let again = facts.now.rate(facts.now.repeats) - usual.rate(usual.repeats);
+    let part = if more > 0.0 {
+        (again / more).clamp(0.0, 1.0)
+    } else {
+        1.0
+    };
+    Some(Verdict {
+        cause: Cause::RetryStorm,
+        subject: Subject::Upstream,
+        confidence: step(excess, 0.12) * step(growth, 0.15) * after * part,
+        since: failing.min(rising.max(1)),
+        evidence: vec![
+            facts.evidence("requests that repeat a failed one", "ratio", repeated),
+            facts.evidence("requests", "requests/s", facts::demand),
+            facts.evidence("requests but for repeats", "requests/s", facts::originals),
+            facts.evidence("sent again by Tidegate", "ratio", resent),
+            facts.evidence("failed by the upstream", "ratio", facts::failed),
+        ],
+    })
+}
+
+/// The cache answers less than it did, and the upstream has that to do as well.
+fn cache(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
+    let usual = facts.usual?;
+    let hits = |span: &Span| Span::share(span.hits, span.lookups);
+    let fallen = hits(usual) - hits(&facts.now);
+    if facts.now.lookups < 20.0 {
+        return None;
+    }
+    let misses = |span: &Span| span.rate(span.lookups - span.hits);
+    let more = facts.ratio(misses) - 1.0;
+    let asked = facts.ratio(facts::demand) - 1.0;
+    Some(Verdict {
+        cause: Cause::CacheFailure,
+        subject: Subject::Upstream,
+        confidence: step(fallen, 0.12) * step(more, 0.3) * (1.0 - 0.7 * step(asked, 1.0)),
+        since: facts.history.held(|span| hits(span) < hits(usual) - 0.1),
+        evidence: vec![
+            facts.evidence("cache hits", "ratio", hits),
+            facts.evidence("cache misses", "requests/s", misses),
+            facts.evidence("requests", "requests/s", facts::demand),
+        ],
+    })
+}
+
+/// Clients send or read slowly.
+fn slow_clients(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
+    let usual = facts.usual?;
+    let delivery = |span: &Span| span.delivery.mean();
+    let all = harm.delivery + harm.service + harm.queue;
+    if all <= 0.0 {
+        return None;
+    }
+    Some(Verdict {
+        cause: Cause::SlowClients,
+        subject: Subject::Upstream,
+        confidence: step(harm.delivery / all, 0.45) * step(harm.delivery, 0.02),
+        since: facts
+            .history
+            .held(|span| delivery(span) > delivery(usual) * 1.5 + 0.01),
+        evidence: vec![
+            facts.evidence("the clients' part of the time", "s", delivery),
+            facts.evidence("the upstream's part of the time", "s", facts::service),
+        ],
+    })
+}
+
+const fn alone(what: &'static str, value: f64, unit: &'static str) -> Evidence {
+    Evidence {
+        what,
+        value,
+        baseline: None,
+        unit,
+    }
+}

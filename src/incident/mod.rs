@@ -1,0 +1,14 @@
+//! Incidents: what is wrong, since when, with which evidence, and what to do about it.
+//!
+//! [`span`] sums what happened to one upstream in a stretch of time, [`history`] keeps the last two minutes by the second
+//! and what is usual, [`diagnose`] compares the two and ranks the causes, [`scale`] says how much room there is. All of
+//! that is pure: time is an argument, names are numbers. [`watch`] feeds it from what the observer sees. May depend
+//! on observe, measure, engine and clients.
+
+pub mod diagnose;
+pub mod history;
+pub mod repeats;
+pub mod scale;
+pub mod span;
+pub mod table;
+pub mod watch;

@@ -1,0 +1,397 @@
+//! Watches every upstream: folds what the observer sees, asks each second what is wrong, and keeps the answer for whoever
+//! wants to know.
+//!
+//! Lives on the observer's thread and takes no lock; the diagnosis is swapped in whole. A verdict is given when it is
+//! found twice in a row, so that one second's chance is nobody's alarm. Depends on the rest of this room, the
+//! observer's tap and the engine's live values.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::diagnose::{self, Cause, EndpointFact, Evidence, Facts, Harm, Proxy, Subject, Verdict};
+use super::history::History;
+use super::repeats::Repeats;
+use super::span::{Event, Fate};
+use crate::clock::Instant;
+use crate::engine::registry::Directories;
+use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
+use crate::model::{Outcome, Phase, Reason};
+use crate::observe::collector::Tap;
+use crate::observe::exchange::Exchange;
+
+/// Upstreams that are watched.
+const MAX_UPSTREAMS: usize = 256;
+/// Clients whose names are known at once.
+const MAX_NAMES: usize = 8_192;
+/// Seconds over which an endpoint's attempts are counted.
+const RECENT: usize = 10;
+
+/// What is wrong, at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Diagnosis {
+    /// Whether clients suffer.
+    pub lagging: bool,
+    /// The causes, most likely first.
+    pub verdicts: Vec<Named>,
+}
+
+/// A verdict with its names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// What is wrong.
+    pub cause: Cause,
+    /// The upstream it was seen at; none for the proxy itself.
+    pub upstream: Option<Arc<str>>,
+    /// The client, endpoint, component or upstream it is about.
+    pub subject: String,
+    /// How sure it is, 0 to 1.
+    pub confidence: f64,
+    /// For how many seconds it has been seen.
+    pub since: usize,
+    /// Its numbers.
+    pub evidence: Vec<Evidence>,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// The latest diagnosis, and how much room each upstream has.
+#[derive(Debug, Default)]
+pub struct Latest {
+    diagnosis: ArcSwap<Diagnosis>,
+    scales: ArcSwap<HashMap<Arc<str>, super::scale::Scale>>,
+}
+
+impl Latest {
+    /// What is wrong now.
+    #[must_use]
+    pub fn diagnosis(&self) -> Arc<Diagnosis> {
+        self.diagnosis.load_full()
+    }
+
+    /// How much room the upstream called `name` has, if it is watched.
+    #[must_use]
+    pub fn scale(&self, name: &str) -> Option<super::scale::Scale> {
+        self.scales.load().get(name).copied()
+    }
+}
+
+/// How the proxy itself fares, asked once a second.
+pub type AskProxy = Box<dyn FnMut() -> Proxy + Send>;
+
+/// Watches all upstreams.
+pub struct Watch {
+    upstreams: Arc<Upstreams>,
+    directories: Arc<Directories>,
+    proxy: AskProxy,
+    latest: Arc<Latest>,
+    watched: HashMap<usize, Watched>,
+    names: HashMap<u64, Box<str>>,
+    repeats: Repeats,
+    next: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    history: History,
+    /// Whether somebody was turned away since the last sample.
+    turned_away: bool,
+    /// What was found a second ago.
+    before: Vec<(Cause, Subject)>,
+    /// Attempts and failures of each endpoint, by second.
+    attempts: HashMap<u64, VecDeque<(u64, u64)>>,
+}
+
+impl Watch {
+    /// Watches `upstreams`; `latest` is where the diagnosis is left.
+    #[must_use]
+    pub fn new(
+        upstreams: Arc<Upstreams>,
+        directories: Arc<Directories>,
+        proxy: AskProxy,
+        latest: Arc<Latest>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            upstreams,
+            directories,
+            proxy,
+            latest,
+            watched: HashMap::new(),
+            names: HashMap::new(),
+            repeats: Repeats::default(),
+            next: now.after(SECOND),
+        }
+    }
+
+    fn take(&mut self, exchange: &Exchange, client: &str, now: Instant) {
+        let Some(upstream) = exchange.upstream else {
+            return;
+        };
+        let Some(mut event) = event(exchange) else {
+            return;
+        };
+        let failed = event.fate != Fate::Answered;
+        event.repeat = self
+            .repeats
+            .take(event.client, exchange.target, now, failed);
+        if self.names.len() >= MAX_NAMES {
+            self.names.clear();
+        }
+        let name = self.names.entry(event.client);
+        name.or_insert_with(|| client.into());
+        if self.watched.len() >= MAX_UPSTREAMS && !self.watched.contains_key(&upstream.index()) {
+            return;
+        }
+        let watched = self.watched.entry(upstream.index()).or_default();
+        watched.turned_away |= event.fate == Fate::Refused;
+        watched.history.current().record(&event);
+    }
+
+    fn sample(&mut self) {
+        for upstream in self.upstreams.all() {
+            let gate = upstream.protection().gate();
+            let Some(watched) = self.watched.get_mut(&upstream.id().index()) else {
+                continue;
+            };
+            let turned_away = std::mem::take(&mut watched.turned_away);
+            let (in_flight, limit) = (gate.in_flight(), gate.limit());
+            let current = watched.history.current();
+            current.sample(in_flight, limit, gate.waiting(), turned_away);
+        }
+    }
+
+    fn second(&mut self, now: Instant) {
+        let proxy = (self.proxy)();
+        let all = self.upstreams.all();
+        let known: Vec<usize> = all.iter().map(|upstream| upstream.id().index()).collect();
+        self.watched.retain(|index, _| known.contains(index));
+        let mut diagnosis = Diagnosis::default();
+        let mut scales = HashMap::new();
+        for upstream in &all {
+            let Some(watched) = self.watched.get_mut(&upstream.id().index()) else {
+                continue;
+            };
+            let endpoints = watched.endpoints(upstream, now);
+            let facts = Facts::new(&watched.history, &endpoints, proxy);
+            let verdicts = diagnose::diagnose(&facts);
+            let harmed = Harm::of(&facts).any();
+            let scale = super::scale::Scale::of(&facts, upstream.protection().limit_report());
+            scales.insert(Arc::clone(upstream.name()), scale);
+            let lagging = harmed || !verdicts.is_empty();
+            let found: Vec<_> = verdicts
+                .iter()
+                .map(|one| (one.cause, one.subject))
+                .collect();
+            let before = std::mem::replace(&mut watched.before, found);
+            let again = |verdict: &Verdict| before.contains(&(verdict.cause, verdict.subject));
+            let confirmed: Vec<_> = verdicts.into_iter().filter(again).collect();
+            diagnosis.lagging |= lagging && (harmed || !confirmed.is_empty());
+            watched.history.tick(!lagging);
+            for verdict in confirmed {
+                let named = name(verdict, upstream, &self.names, &self.directories);
+                diagnosis.add(named);
+            }
+        }
+        diagnosis
+            .verdicts
+            .sort_by(|one, other| other.confidence.total_cmp(&one.confidence));
+        self.latest.diagnosis.store(Arc::new(diagnosis));
+        self.latest.scales.store(Arc::new(scales));
+    }
+}
+
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Tap for Watch {
+    fn batch(&mut self, exchanges: &mut dyn Iterator<Item = (&Exchange, &str)>, now: Instant) {
+        for (exchange, client) in exchanges {
+            self.take(exchange, client, now);
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.sample();
+        if now >= self.next {
+            self.next = now.after(SECOND);
+            self.second(now);
+        }
+    }
+}
+
+impl Watched {
+    /// What is known of the endpoints: their standing, and what happened there in the last seconds.
+    fn endpoints(&mut self, upstream: &UpstreamState, now: Instant) -> Vec<EndpointFact> {
+        let pool = upstream.endpoints();
+        let members = pool.members();
+        let ids: Vec<u64> = members.iter().map(|one| id(&one.endpoint)).collect();
+        self.attempts.retain(|id, _| ids.contains(id));
+        let facts = members.iter().map(|member| {
+            let endpoint = &member.endpoint;
+            let totals = (endpoint.requests(), endpoint.failures());
+            let recent = self.attempts.entry(id(endpoint)).or_default();
+            recent.push_back(totals);
+            if recent.len() > RECENT + 1 {
+                recent.pop_front();
+            }
+            let first = recent.front().copied().unwrap_or(totals);
+            EndpointFact {
+                id: id(endpoint),
+                unhealthy: !endpoint.is_healthy(),
+                ejected: endpoint.stats().is_out(now),
+                failures: totals.1.saturating_sub(first.1) as f64,
+                attempts: totals.0.saturating_sub(first.0) as f64,
+            }
+        });
+        facts.collect()
+    }
+}
+
+fn id(endpoint: &EndpointState) -> u64 {
+    endpoint.id().index() as u64
+}
+
+/// What a diagnosis sees of an exchange; none of what says nothing about the upstream.
+fn event(exchange: &Exchange) -> Option<Event> {
+    let reason = exchange
+        .reason
+        .filter(|_| exchange.outcome == Outcome::Refused);
+    let failed = exchange.outcome == Outcome::UpstreamBroke
+        || exchange.upstream_status.is_some_and(|status| status >= 500);
+    let fate = match reason {
+        None if failed => Fate::Failed,
+        None => Fate::Answered,
+        Some(
+            Reason::FairShare
+            | Reason::QueueFull
+            | Reason::QueueTimeout
+            | Reason::Deadline
+            | Reason::BreakerOpen
+            | Reason::NoHealthyEndpoint
+            | Reason::Overload,
+        ) => Fate::Refused,
+        Some(Reason::UpstreamReset | Reason::UpstreamTimeout) => Fate::Failed,
+        Some(Reason::ConnectFailed) => Fate::Unreachable,
+        // What an operator's rule or the request itself is the reason of says nothing.
+        Some(
+            Reason::Quota
+            | Reason::Quarantined
+            | Reason::Blocked
+            | Reason::BadRequest
+            | Reason::NoRoute
+            | Reason::BodyTooLarge
+            | Reason::HeaderTooLarge
+            | Reason::Draining,
+        ) => return None,
+    };
+    let mut event = Event {
+        client: exchange.client.hash(),
+        endpoint: exchange.endpoint.map(|endpoint| endpoint.index() as u64),
+        attempts: exchange.attempts,
+        fate,
+        ..Event::default()
+    };
+    for (seconds, phase) in event.phases.iter_mut().zip(Phase::ALL) {
+        *seconds = exchange.phases.get(phase).as_secs_f64();
+    }
+    Some(event)
+}
+
+impl Diagnosis {
+    /// Adds `named`, unless the same is known from another upstream and surer there.
+    fn add(&mut self, named: Named) {
+        let same = self.verdicts.iter_mut().find(|one| {
+            let everywhere = matches!(named.cause, Cause::NoisyClient | Cause::ProxySaturated);
+            everywhere && one.cause == named.cause && one.subject == named.subject
+        });
+        match same {
+            Some(one) if one.confidence < named.confidence => *one = named,
+            Some(_) => {}
+            None => self.verdicts.push(named),
+        }
+    }
+}
+
+fn name(
+    verdict: Verdict,
+    upstream: &UpstreamState,
+    names: &HashMap<u64, Box<str>>,
+    directories: &Directories,
+) -> Named {
+    let at = upstream.name();
+    let subject = match verdict.subject {
+        Subject::Upstream => at.to_string(),
+        Subject::Proxy => "tidegate".to_owned(),
+        Subject::Client(client) => names
+            .get(&client)
+            .map_or_else(|| "unknown".to_owned(), ToString::to_string),
+        Subject::Endpoint(endpoint) => {
+            let index = usize::try_from(endpoint).unwrap_or(usize::MAX);
+            directories
+                .endpoints
+                .name(index)
+                .map_or_else(|| "unknown".to_owned(), |name| name.to_string())
+        }
+        Subject::Component(component) => format!("component {component:x}"),
+    };
+    let advice = advice(verdict.cause, &subject, at);
+    Named {
+        cause: verdict.cause,
+        upstream: (verdict.subject != Subject::Proxy).then(|| Arc::clone(at)),
+        subject,
+        confidence: verdict.confidence,
+        since: verdict.since,
+        evidence: verdict.evidence,
+        advice,
+    }
+}
+
+/// The one action that fits, ready to run where there is a command for it.
+fn advice(cause: Cause, subject: &str, upstream: &str) -> String {
+    match cause {
+        Cause::NoisyClient => format!(
+            "hold {subject} back: a rate limit per client on its routes, or noisy = {{ mode = \"enforce\" }} for {upstream}"
+        ),
+        Cause::LoadSpike => format!(
+            "scale {upstream} out; everybody asks for more. GET /api/v1/scale/{upstream} says how far that helps"
+        ),
+        Cause::SustainedOverload => format!(
+            "{upstream} is too small for what is asked of it: scale it up or out, or lower the limits of its routes"
+        ),
+        Cause::SlowUpstream => format!(
+            "look into {upstream}: each request takes longer at the same load. What was deployed, what does it wait for?"
+        ),
+        Cause::SlowEndpoint => format!(
+            "take {subject} out until it is mended, and look at its host: its peers answer as usual"
+        ),
+        Cause::SlowComponent => format!("look into {subject} of {upstream}: it explains the rise"),
+        Cause::UpstreamErrors => format!(
+            "look into {upstream}: it answers with errors wherever it is asked. Roll back what was deployed last"
+        ),
+        Cause::EndpointDown => {
+            format!("restart or replace {subject}, or take it out of the configuration")
+        }
+        Cause::CacheFailure => format!(
+            "the cache in front of {upstream} answers less: was it flushed, or did a key or a header change?"
+        ),
+        Cause::RetryStorm => format!(
+            "clients ask {upstream} again for what fails: shed early and long, tidegate breaker {upstream} open --ttl 1m --reason TEXT"
+        ),
+        Cause::SlowClients => {
+            "clients send or read slowly; nothing behind Tidegate is to blame".to_owned()
+        }
+        Cause::UpstreamLeak => {
+            format!("restart {upstream} before it drags, and look for what grows")
+        }
+        Cause::ProxySaturated => "give Tidegate more cores, or more instances".to_owned(),
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch")
+            .field("watched", &self.watched.len())
+            .finish_non_exhaustive()
+    }
+}
