@@ -88,9 +88,13 @@ pub struct Peak<'a> {
     costs: &'a Costs,
     /// The hours of the trailing week, the running one last.
     hours: Vec<Hour>,
+    /// Those with a part in the peak.
+    peaks: Vec<Hour>,
     /// What all cost, by day.
     days: Vec<Sums>,
     inside: f64,
+    /// Of the last day.
+    lately: f64,
 }
 
 /// An hour of the trailing week.
@@ -206,13 +210,26 @@ impl Costs {
         // A day of nothing but peak says nothing about anybody.
         let judged = days.iter().filter(|day| day.outside > 0.0);
         let inside = judged.map(|day| day.inside).sum();
+        let peaks = hours.iter().filter(|hour| hour.peak > 0.0);
+        let peaks: Vec<Hour> = peaks.copied().collect();
+        let lately = peaks.iter().filter(|hour| is_late(hour, &hours));
+        let lately = lately.map(|hour| hour.total * hour.peak).sum();
         (inside > 0.0).then_some(Peak {
             costs: self,
             hours,
+            peaks,
             days,
             inside,
+            lately,
         })
     }
+}
+
+/// Whether an hour is among the last of `hours` that a client is held against its own past for.
+fn is_late(hour: &Hour, hours: &[Hour]) -> bool {
+    hours
+        .last()
+        .is_some_and(|last| hour.number + LATELY > last.number)
 }
 
 fn by_day(hours: &[Hour], costs: impl IntoIterator<Item = f64>) -> Vec<Sums> {
@@ -240,14 +257,28 @@ impl Peak<'_> {
     /// Every client that borrows, the one that takes most beyond its due first.
     #[must_use]
     pub fn borrowers(&self) -> Vec<(u64, Part)> {
-        let running = self.hours.last().map_or(0.0, |hour| hour.total);
         let parts = self.costs.clients.iter();
-        let parts = parts.filter(|one| one.value.is_notable(running / f64::from(NOTABLE)));
+        let parts = parts.filter(|one| self.takes_some(one.value));
         let parts = parts.map(|one| (one.key, self.part_of(one.value)));
         let mut parts: Vec<_> = parts.filter(|(_, part)| part.borrows).collect();
         let excess = |part: &Part| part.inside - part.outside;
         parts.sort_by(|(_, a), (_, b)| excess(b).total_cmp(&excess(a)));
         parts
+    }
+
+    /// Whether it takes enough of the peak to be a borrower at all.
+    fn takes_some(&self, profile: &Profile) -> bool {
+        let (mut inside, mut lately) = (0.0, 0.0);
+        for hour in &self.peaks {
+            let cost = profile.spent(hour.number) * hour.peak;
+            inside += cost;
+            lately += if is_late(hour, &self.hours) {
+                cost
+            } else {
+                0.0
+            };
+        }
+        inside >= MIN_SHARE * self.inside || (lately > 0.0 && lately >= MIN_SHARE * self.lately)
     }
 
     fn part_of(&self, profile: &Profile) -> Part {
@@ -292,7 +323,7 @@ impl Peak<'_> {
         let (mut all, mut own, mut usual) = (Sums::default(), Sums::default(), Sums::default());
         let last = self.hours.last().map_or(0, |hour| hour.number);
         let day = self.hours.iter();
-        for hour in day.filter(|hour| hour.number + LATELY > last) {
+        for hour in day.filter(|hour| is_late(hour, &self.hours)) {
             all.add(hour, hour.total);
             own.add(hour, profile.spent(hour.number));
             usual.add(hour, profile.usual(hour.number) * hour.seen);

@@ -41,11 +41,6 @@ impl Profile {
         }
     }
 
-    /// Whether anything is known of it but what it has cost in this hour, if that is less than `notable`.
-    pub(super) fn is_notable(&self, notable: f64) -> bool {
-        self.week.is_some() || f64::from(self.hour_cost) >= notable
-    }
-
     /// What it cost in `hour`, which lies in the trailing week.
     pub(super) fn spent(&self, hour: u32) -> f64 {
         if hour >= self.hour {
