@@ -65,17 +65,24 @@ pub struct Call {
 /// The habits of one client.
 #[derive(Clone, Debug, Default)]
 pub struct Habits {
+    requests: Slots<SLOTS>,
+    /// Requests in a slot, as long as few failed.
+    usual: f32,
+    /// Of most clients there is nothing to remember.
+    memory: Option<Box<Memory>>,
+}
+
+/// What is remembered of a client that failed, or was given a validator.
+#[derive(Clone, Debug, Default)]
+struct Memory {
     failed: [Failed; TARGETS],
     /// Which of [`Self::failed`] is replaced next.
     oldest: u8,
     polled: [Polled; TARGETS],
-    requests: Slots<SLOTS>,
     failures: Slots<SLOTS>,
     repeats: Slots<SLOTS>,
     told: Slots<SLOTS>,
     early: Slots<SLOTS>,
-    /// Requests in a slot, as long as few failed.
-    usual: f32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,60 +137,17 @@ impl Habits {
     /// Takes in a request that ended in `slot`.
     pub fn observe(&mut self, call: &Call, slot: u32) {
         self.requests.add(slot, 1);
-        if call.target == 0 {
+        let notable = call.failed || call.retry_after > 0 || call.validator != 0;
+        if call.target == 0 || (self.memory.is_none() && !notable) {
             return;
         }
-        // What began before the failure was known is no answer to it; and one request answers one failure.
-        let answers = |failed: &&mut Failed| {
-            failed.target == call.target && call.began >= failed.ended && failed.ended > 0
-        };
-        let mut failures = self.failed.iter_mut().filter(answers);
-        if let Some(failed) = failures.find(|failed| !failed.repeated) {
-            failed.repeated = true;
-            let soon = call.began - failed.ended <= SOON;
-            self.repeats.add(slot, u32::from(soon));
-        }
-        let mut failures = self.failed.iter_mut().filter(answers);
-        if let Some(failed) = failures.find(|failed| failed.until > call.began) {
-            failed.until = 0;
-            self.early.add(slot, 1);
-        }
+        let memory = self.memory.get_or_insert_default();
+        memory.compare(call, slot);
         if call.failed || call.retry_after > 0 {
-            self.failures.add(slot, u32::from(call.failed));
-            self.told.add(slot, u32::from(call.retry_after > 0));
-            let told = u64::from(call.retry_after) * 1_000_000;
-            let at = usize::from(self.oldest) % TARGETS;
-            if let Some(place) = self.failed.get_mut(at) {
-                *place = Failed {
-                    target: call.target,
-                    ended: call.ended,
-                    until: if told > 0 { call.ended + told } else { 0 },
-                    repeated: !call.failed,
-                };
-            }
-            self.oldest = self.oldest.wrapping_add(1);
+            memory.fail(call, slot);
         }
         if call.validator != 0 {
-            self.poll(call);
-        }
-    }
-
-    fn poll(&mut self, call: &Call) {
-        if let Some(polled) = self.polled.iter_mut().find(|p| p.target == call.target) {
-            polled.again(call);
-            return;
-        }
-        if let Some(weakest) = self.polled.iter_mut().min_by_key(|polled| polled.streak) {
-            if weakest.streak == 0 {
-                *weakest = Polled {
-                    target: call.target,
-                    began: call.began,
-                    validator: call.validator,
-                    ..Polled::default()
-                };
-            } else {
-                weakest.streak -= 1;
-            }
+            memory.poll(call);
         }
     }
 
@@ -193,7 +157,11 @@ impl Habits {
             return;
         };
         let requests = self.requests.sum(ended, 1);
-        if requests > 0 && self.failures.sum(ended, 1) * 10 <= requests {
+        let failures = self
+            .memory
+            .as_ref()
+            .map_or(0, |one| one.failures.sum(ended, 1));
+        if requests > 0 && failures * 10 <= requests {
             let requests = narrow(requests);
             let usual = self.usual;
             self.usual = if usual > 0.0 {
@@ -213,7 +181,7 @@ impl Habits {
     /// Whether it tries again right after failures.
     #[must_use]
     pub fn retrying(&self, slot: u32) -> Option<Retrying> {
-        let repeats = self.repeats.sum(slot, MINUTE);
+        let repeats = self.memory.as_ref()?.repeats.sum(slot, MINUTE);
         if repeats < MIN_REPEATS {
             return None;
         }
@@ -231,7 +199,8 @@ impl Habits {
     /// Whether it asks at a steady pace, up to `now`, for what it has.
     #[must_use]
     pub fn polling(&self, now: u64) -> Option<Polling> {
-        let polled = self.polled.iter().max_by_key(|polled| polled.streak)?;
+        let polled = self.memory.as_ref()?.polled.iter();
+        let polled = polled.max_by_key(|polled| polled.streak)?;
         let (pace, deviation) = (f64::from(polled.pace), f64::from(polled.deviation));
         let idle = Duration::from_micros(now.saturating_sub(polled.began));
         let steady = polled.streak >= MIN_STREAK
@@ -247,10 +216,67 @@ impl Habits {
     /// Whether it comes back before the time it was told.
     #[must_use]
     pub fn ignoring(&self, slot: u32) -> Option<Ignoring> {
-        let early = self.early.sum(slot, MINUTE);
-        let told = self.told.sum(slot, MINUTE);
+        let memory = self.memory.as_ref()?;
+        let early = memory.early.sum(slot, MINUTE);
+        let told = memory.told.sum(slot, MINUTE);
         let ignores = f64::from(narrow(early)) >= IGNORED * f64::from(narrow(told));
         (early >= MIN_EARLY && ignores).then_some(Ignoring { early, told })
+    }
+}
+
+impl Memory {
+    /// Holds a request against the failures before it.
+    fn compare(&mut self, call: &Call, slot: u32) {
+        // What began before the failure was known is no answer to it; and one request answers one failure.
+        let answers = |failed: &&mut Failed| {
+            failed.target == call.target && call.began >= failed.ended && failed.ended > 0
+        };
+        let mut failures = self.failed.iter_mut().filter(answers);
+        if let Some(failed) = failures.find(|failed| !failed.repeated) {
+            failed.repeated = true;
+            let soon = call.began - failed.ended <= SOON;
+            self.repeats.add(slot, u32::from(soon));
+        }
+        let mut failures = self.failed.iter_mut().filter(answers);
+        if let Some(failed) = failures.find(|failed| failed.until > call.began) {
+            failed.until = 0;
+            self.early.add(slot, 1);
+        }
+    }
+
+    fn fail(&mut self, call: &Call, slot: u32) {
+        self.failures.add(slot, u32::from(call.failed));
+        self.told.add(slot, u32::from(call.retry_after > 0));
+        let told = u64::from(call.retry_after) * 1_000_000;
+        let at = usize::from(self.oldest) % TARGETS;
+        if let Some(place) = self.failed.get_mut(at) {
+            *place = Failed {
+                target: call.target,
+                ended: call.ended,
+                until: if told > 0 { call.ended + told } else { 0 },
+                repeated: !call.failed,
+            };
+        }
+        self.oldest = self.oldest.wrapping_add(1);
+    }
+
+    fn poll(&mut self, call: &Call) {
+        if let Some(polled) = self.polled.iter_mut().find(|p| p.target == call.target) {
+            polled.again(call);
+            return;
+        }
+        if let Some(weakest) = self.polled.iter_mut().min_by_key(|polled| polled.streak) {
+            if weakest.streak == 0 {
+                *weakest = Polled {
+                    target: call.target,
+                    began: call.began,
+                    validator: call.validator,
+                    ..Polled::default()
+                };
+            } else {
+                weakest.streak -= 1;
+            }
+        }
     }
 }
 

@@ -24,7 +24,9 @@ const ARITY: usize = 4;
 #[derive(Debug)]
 pub struct TopK<V> {
     capacity: usize,
-    counters: Vec<Counter<V>>,
+    /// What the heap touches of the counters, apart from the values, which are large.
+    counters: Vec<Counter>,
+    values: Vec<V>,
     /// The counters, each not above its children.
     heap: Vec<Node>,
     index: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
@@ -33,13 +35,12 @@ pub struct TopK<V> {
 
 /// One key's counter.
 #[derive(Debug)]
-pub struct Counter<V> {
+struct Counter {
     key: u64,
     /// By how much its count may be too high.
     error: u64,
     /// Its place in the heap, where its count stands.
     place: u32,
-    value: V,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,7 @@ impl<V: Default> TopK<V> {
         Self {
             capacity: capacity.max(1),
             counters: Vec::new(),
+            values: Vec::new(),
             heap: Vec::new(),
             index: HashMap::default(),
             total: 0,
@@ -91,24 +93,21 @@ impl<V: Default> TopK<V> {
         if let Some(&at) = self.index.get(&key) {
             let place = self.counters.get(at as usize)?.place;
             self.grow(place, weight);
-            return Some(Found::Known(&mut self.counters.get_mut(at as usize)?.value));
+            return Some(Found::Known(self.values.get_mut(at as usize)?));
         }
         let at = u32::try_from(self.counters.len()).unwrap_or(u32::MAX);
         if self.counters.len() < self.capacity {
             self.index.insert(key, at);
             let place = u32::try_from(self.heap.len()).unwrap_or(u32::MAX);
-            self.counters.push(Counter {
-                key,
-                error: 0,
-                place,
-                value: V::default(),
-            });
+            let error = 0;
+            self.counters.push(Counter { key, error, place });
+            self.values.push(V::default());
             self.heap.push(Node {
                 count: weight,
                 counter: at,
             });
             self.rise(place);
-            return Some(Found::New(&mut self.counters.get_mut(at as usize)?.value));
+            return Some(Found::New(self.values.get_mut(at as usize)?));
         }
         let least = *self.heap.first()?;
         let counter = self.counters.get_mut(least.counter as usize)?;
@@ -117,8 +116,8 @@ impl<V: Default> TopK<V> {
         counter.key = key;
         counter.error = least.count;
         self.grow(0, weight);
-        let counter = self.counters.get_mut(least.counter as usize)?;
-        Some(Found::Taken(&mut counter.value))
+        let value = self.values.get_mut(least.counter as usize)?;
+        Some(Found::Taken(value))
     }
 }
 
@@ -145,26 +144,28 @@ impl<V> TopK<V> {
     #[must_use]
     pub fn get(&self, key: u64) -> Option<&V> {
         let at = *self.index.get(&key)?;
-        Some(&self.counters.get(at as usize)?.value)
+        self.values.get(at as usize)
     }
 
     /// Every key that has a counter, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Standing<'_, V>> {
-        self.counters.iter().map(|counter| Standing {
+        let counters = self.counters.iter().zip(&self.values);
+        counters.map(|(counter, value)| Standing {
             key: counter.key,
             count: self.count_at(counter.place),
             error: counter.error,
-            value: &counter.value,
+            value,
         })
     }
 
     /// Every key that has a counter with its count and its value, in no order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, u64, &mut V)> {
         let heap = &self.heap;
-        self.counters.iter_mut().map(|counter| {
+        let counters = self.counters.iter().zip(&mut self.values);
+        counters.map(|(counter, value)| {
             let node = heap.get(counter.place as usize);
             let count = node.map_or(0, |node| node.count);
-            (counter.key, count, &mut counter.value)
+            (counter.key, count, value)
         })
     }
 
