@@ -12,7 +12,9 @@ use crate::config::plan;
 use crate::model::{EndpointId, Phase, RouteId, UpstreamId};
 use crate::observe::collector::tests::metrics_of;
 use crate::observe::inflight;
-use crate::observe::snapshot::{EndpointView, ListenerView, RateLimitView, UpstreamView};
+use crate::observe::snapshot::{
+    EndpointView, IssuerView, ListenerView, RateLimitView, UpstreamView,
+};
 use crate::observe::tables::tests::{answered, refused};
 
 fn plan() -> Plan {
@@ -60,6 +62,11 @@ fn plan() -> Plan {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        issuers: vec![IssuerView {
+            url: "https://idp/keys".into(),
+            keys: 2,
+            failures: 3,
+        }],
         rate_limits: vec![RateLimitView {
             name: "per-client".into(),
             decisions: [("enforce", 7, 3), ("observe", 0, 0)],

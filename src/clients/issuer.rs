@@ -25,6 +25,7 @@ pub struct Issuer {
     keys: ArcSwap<Vec<Key>>,
     generation: AtomicU64,
     wanted: AtomicBool,
+    failures: AtomicU64,
 }
 
 /// Text that is not a set of keys.
@@ -95,6 +96,23 @@ impl Issuer {
             self.generation.fetch_add(1, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// How many keys are known.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.keys.load().len()
+    }
+
+    /// Notes that its keys could not be fetched.
+    pub fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often they could not be fetched.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     pub(super) fn generation(&self) -> u64 {

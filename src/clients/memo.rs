@@ -3,7 +3,7 @@
 //! A table of fixed size, in which what comes later replaces what was there. It holds no key and no token: it
 //! finds them by 128 bits of two hashes keyed at random, so that nobody can make two that look alike.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -59,10 +59,14 @@ impl Memo {
         unix: u64,
         find: impl FnOnce() -> (Result<Identity, Doubt>, u64),
     ) -> Result<Rc<Identity>, Doubt> {
-        let hashes = self
-            .hashers
-            .each_ref()
-            .map(|hasher| hasher.hash_one((way, value)));
+        let (index, flag) = way;
+        let hashes = self.hashers.each_ref().map(|hasher| {
+            // Few writes: each costs more than the bytes it brings. What comes last has a fixed length.
+            let mut hasher = hasher.build_hasher();
+            hasher.write(value);
+            hasher.write_usize(index.wrapping_mul(2).wrapping_add(usize::from(flag)));
+            hasher.finish()
+        });
         let place = usize::try_from(hashes[0]).unwrap_or(0) & (SLOTS - 1);
         let slot = self.slots.get_mut(place);
         if let Some(Some(entry)) = &slot

@@ -432,3 +432,30 @@ fn the_hash_key_makes_the_names() {
     let hasher = Hasher::new(b"key");
     assert_ne!(hasher.id(b"key", b"secret"), hasher.id(b"keys", b"ecret"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_header_panics_and_each_way_remembers_what_it_found(
+        value in "[ -~]{0,80}",
+        trusted: bool,
+        parts in proptest::collection::vec("[A-Za-z0-9_-]{0,40}", 0..5),
+    ) {
+        let registry = registry(REPORTS);
+        let mut asked = Asked::with("x-api-key", &value);
+        asked.trusted = trusted;
+        asked.seen_by(&registry);
+        let issuer = Issuer::default();
+        let jwt = crate::config::plan::Jwt {
+            header: http::header::AUTHORIZATION,
+            claim: "sub".into(),
+            jwks: Jwks::Url("http://idp".into()),
+            issuer: None,
+            audience: None,
+            leeway: std::time::Duration::ZERO,
+            refresh: std::time::Duration::from_secs(1),
+        };
+        for token in [value, parts.join(".")] {
+            proptest::prop_assert!(jwt::verify(token.as_bytes(), &jwt, &issuer, NOW).is_err());
+        }
+    }
+}

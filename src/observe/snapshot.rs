@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerView>,
     /// Upstreams, in the order of the plan.
     pub upstreams: Vec<UpstreamView>,
+    /// Issuers of tokens whose keys are fetched.
+    pub issuers: Vec<IssuerView>,
     /// Rate limits, in the order of the plan.
     pub rate_limits: Vec<RateLimitView>,
     /// Routes that have a breaker of their own, in the order of the plan.
@@ -95,6 +97,17 @@ pub struct LimitView {
     pub throughput: Option<f64>,
     /// The mean upstream time, lately; likewise.
     pub latency: Option<Duration>,
+}
+
+/// An issuer of tokens whose keys are fetched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IssuerView {
+    /// Where from.
+    pub url: Arc<str>,
+    /// Keys that are known.
+    pub keys: u64,
+    /// How often they could not be fetched.
+    pub failures: u64,
 }
 
 /// A rate limit.

@@ -102,6 +102,7 @@ async fn renew(url: &str, issuer: &Issuer) -> bool {
     match fetched.and_then(|text| Ok(issuer.replace(&text)?)) {
         Ok(()) => true,
         Err(error) => {
+            issuer.failed();
             tracing::warn!(url, %error, "keys of an issuer of tokens were not fetched; what was known stays");
             false
         }

@@ -15,8 +15,8 @@ use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::incident::diagnose::Cause;
 use crate::incident::watch::Latest;
 use crate::observe::snapshot::{
-    CircuitView, EndpointState as Health, EndpointView, LimitView, ListenerView, RateLimitView,
-    RetryView, Snapshot, UpstreamView,
+    CircuitView, EndpointState as Health, EndpointView, IssuerView, LimitView, ListenerView,
+    RateLimitView, RetryView, Snapshot, UpstreamView,
 };
 use crate::proxy::live::Connections;
 use crate::proxy::worker::Shared;
@@ -77,7 +77,14 @@ impl Views {
             .collect();
         let limits = live.limits.iter();
         let rate_limits = limits.map(|limit| rate_limit(limit)).collect();
+        let issuers = live.clients.issuers();
+        let issuers = issuers.map(|(url, _, issuer)| IssuerView {
+            url: Arc::clone(url),
+            keys: u64::try_from(issuer.count()).unwrap_or(u64::MAX),
+            failures: issuer.failures(),
+        });
         Snapshot {
+            issuers: issuers.collect(),
             rate_limits,
             listeners,
             upstreams,

@@ -33,13 +33,10 @@ pub(crate) fn admit(
         return Ok(());
     }
     let now = moment(track, track.now());
-    let asked: Vec<(Arc<Limit>, u64)> = route
-        .limits
-        .iter()
-        .map(|one| (Arc::clone(&one.limit), key(track, route, one, headers)))
-        .collect();
+    let limits = route.limits.iter();
+    let asked = limits.map(|one| (Arc::clone(&one.limit), key(track, route, one, headers)));
     let mut against = Vec::new();
-    let shares = Shares::ask(asked.into_iter(), now, |one| against.push(one));
+    let shares = Shares::ask(asked, now, |one| against.push(one));
     for one in against {
         let verdict = match one.mode {
             Mode::Enforce => Verdict::Refused(one.rejection.reason),

@@ -218,6 +218,35 @@ fn tokens_are_verified_by_keys_that_are_fetched() {
     );
     let proxy = Proxy::start(&config);
     tokens_are_judged(&proxy, &issuer);
+    let url = format!("{}/keys?v=1", idp.url());
+    let metrics = proxy.metrics();
+    let keys = metrics.value("tidegate_issuer_keys", &[("issuer", &url)]);
+    assert_eq!(keys, Some(1.0));
+}
+
+#[test]
+fn an_issuer_that_cannot_be_reached_costs_its_tokens_and_nothing_else() {
+    let (origin, issuer) = (Origin::saying("hello"), Issuer::new());
+    let idp = Origin::http1(|_| Reply::new(500));
+    let config = before(
+        &origin,
+        &format!(
+            "[[clients.identify]]\njwt = {{ claim = \"azp\", jwks = \"{}/keys\" }}\n[[clients.identify]]\naddress = {{}}",
+            idp.url()
+        ),
+    );
+    let proxy = Proxy::start(&config);
+    proxy.metrics_until("a fetch to fail", |metrics| {
+        metrics.sum("tidegate_issuer_fetch_failures_total", &[]) >= 1.0
+    });
+    let response = ask(
+        &proxy,
+        "authorization",
+        &issuer.token("EdDSA", "billing", LATER),
+    );
+    assert_eq!(response.status, 200);
+    assert_eq!(client_of(&proxy, &response), "127.0.0.1");
+    assert_eq!(doubt(&proxy, &response), "no_keys_yet");
 }
 
 #[test]

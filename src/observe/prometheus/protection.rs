@@ -42,6 +42,7 @@ impl Exposition {
     pub(super) fn protection(&self, out: &mut Out<'_>) -> Result<(), Error> {
         self.limits(out)?;
         self.rate_limits(out)?;
+        self.issuers(out)?;
         self.circuits(out)?;
         self.retries(out)?;
         self.incidents(out)
@@ -61,6 +62,16 @@ impl Exposition {
             "The part of what an upstream can carry that nobody asks for.",
             known.map(|(name, headroom)| ([("upstream", &**name)], headroom)),
         )
+    }
+
+    fn issuers(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let issuers = || self.snapshot.issuers.iter();
+        let keys = issuers().map(|one| ([("issuer", &*one.url)], one.keys));
+        let help = "Keys known of an issuer of tokens; 0: none of its tokens is believed.";
+        out.gauges("tidegate_issuer_keys", help, keys)?;
+        let failures = issuers().map(|one| ([("issuer", &*one.url)], one.failures));
+        let help = "Fetches of an issuer's keys that failed; what was known stays.";
+        out.counters("tidegate_issuer_fetch_failures", help, failures)
     }
 
     fn rate_limits(&self, out: &mut Out<'_>) -> Result<(), Error> {

@@ -3,8 +3,8 @@ use crate::clock::{Instant, SystemClock};
 use crate::engine::breaker::{Breaker, Config, State};
 use crate::observe::collector::tests::metrics_of;
 use crate::observe::snapshot::{
-    CircuitView, EndpointState, EndpointView, LimitView, ListenerView, RateLimitView, RetryView,
-    UpstreamView,
+    CircuitView, EndpointState, EndpointView, IssuerView, LimitView, ListenerView, RateLimitView,
+    RetryView, UpstreamView,
 };
 use crate::observe::tables::tests::{answered, refused};
 
@@ -24,6 +24,11 @@ fn directories() -> Arc<Directories> {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        issuers: vec![IssuerView {
+            url: "https://idp/keys".into(),
+            keys: 2,
+            failures: 3,
+        }],
         rate_limits: vec![RateLimitView {
             name: "per-client".into(),
             decisions: [("enforce", 7, 3), ("observe", 2, 1)],
