@@ -31,6 +31,7 @@ use crate::engine::circuit::Mode;
 use crate::engine::registry::Directories;
 use crate::incident::watch::Latest;
 use crate::observe::collector::Metrics;
+use crate::observe::events::Events;
 use crate::observe::inflight::InFlight;
 use crate::observe::prometheus;
 use crate::observe::snapshot::Snapshot;
@@ -38,6 +39,7 @@ use crate::observe::status::Status;
 
 pub mod api;
 mod change;
+mod events;
 mod guard;
 mod openapi;
 mod page;
@@ -99,6 +101,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// What is wrong, and how much room there is.
     pub latest: Arc<Latest>,
+    /// What changes.
+    pub events: Arc<Events>,
     /// What the process is doing.
     pub status: Arc<Status>,
     /// Reads the data plane's live values now.
@@ -139,6 +143,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/inflight", get(inflight))
         .route("/api/v1/why/{request_id}", get(why))
         .route("/api/v1/config", get(config))

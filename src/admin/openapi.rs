@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 16] = [
+pub(super) const GET_PATHS: [(&str, &str); 17] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -41,6 +41,10 @@ pub(super) const GET_PATHS: [(&str, &str); 16] = [
         "Concurrency limits, the queues in front of them, and rate limits.",
     ),
     ("/api/v1/breakers", "Breakers of upstreams and routes."),
+    (
+        "/api/v1/events",
+        "State changes as server-sent events; with `recent`, the newest as a list.",
+    ),
     (
         "/api/v1/inflight",
         "The oldest requests under way; `limit` says how many.",
@@ -82,7 +86,12 @@ pub(super) fn document() -> Value {
             "/metrics" => "application/openmetrics-text",
             _ => "application/json",
         };
-        let answer = json!({ "description": what, "content": { kind: {} } });
+        let mut answer = json!({ "description": what, "content": { kind: {} } });
+        if path == "/api/v1/events" {
+            // As a list, or as they come.
+            answer =
+                json!({ "description": what, "content": { kind: {}, "text/event-stream": {} } });
+        }
         let mut operation = json!({
             "summary": what,
             "responses": { "200": answer, "default": { "$ref": "#/components/responses/Problem" } },

@@ -30,15 +30,12 @@ pub(crate) struct Dropped {
 ///
 /// An accepted but unenforced protection is worse than none, so each of these is an error. **Whoever carries
 /// one out strikes it off here** and adds it to `raw`. `*` stands for any name or element.
-const NOT_YET: [&[&str]; 10] = [
+const NOT_YET: [&[&str]; 7] = [
     &["cache"],
     &["slos"],
     &["notify"],
     &["usage"],
     &["shared"],
-    &["telemetry", "splunk"],
-    &["telemetry", "otlp"],
-    &["telemetry", "zipkin"],
     &["routes", "*", "cache"],
     &["routes", "*", "slo"],
 ];

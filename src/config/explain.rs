@@ -6,6 +6,7 @@
 mod clients;
 mod protection;
 mod rate_limit;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,16 +16,15 @@ use http::{HeaderName, HeaderValue};
 
 use super::plan::{
     Balance, Bind, CertificateFiles, ClientTls, EndpointAddress, Endpoints, HashOn, HeaderEdits,
-    Health, HostMatch, Listener, LogTarget, Match, PathMatch, Plan, Probe, Protocol, Rewrite,
-    Route, RouteBreaker, ServerTls, Telemetry, Upstream,
+    Health, HostMatch, Listener, Match, PathMatch, Plan, Probe, Protocol, Rewrite, Route,
+    RouteBreaker, ServerTls, Upstream,
 };
 use super::raw::{
-    Raw, RawAccessLog, RawAdmin, RawBalance, RawCertificate, RawClientTls, RawDiscover, RawEdits,
-    RawEndpoint, RawHealth, RawListen, RawLogFormat, RawMatch, RawProtocol, RawRewrite, RawRoute,
-    RawRouteHeaders, RawSecret, RawServer, RawServerTls, RawTelemetry, RawTier, RawUpstream,
-    Spanned,
+    Raw, RawAdmin, RawBalance, RawCertificate, RawClientTls, RawDiscover, RawEdits, RawEndpoint,
+    RawHealth, RawListen, RawMatch, RawProtocol, RawRewrite, RawRoute, RawRouteHeaders, RawSecret,
+    RawServer, RawServerTls, RawTier, RawUpstream, Spanned,
 };
-use super::units::{Ratio, Size, Time};
+use super::units::{Size, Time};
 
 /// What stands in the place of a secret.
 const REDACTED: &str = "<redacted>";
@@ -104,7 +104,7 @@ fn raw(plan: &Plan) -> Raw {
             .iter()
             .map(|one| route(one, name_of(one.upstream), plan).into())
             .collect(),
-        telemetry: telemetry(&plan.telemetry),
+        telemetry: telemetry::telemetry(&plan.telemetry),
     }
 }
 
@@ -310,26 +310,6 @@ fn headers(headers: &[(HeaderName, HeaderValue)]) -> BTreeMap<Spanned<String>, S
         .iter()
         .map(|(name, value)| (name.to_string().into(), text(value).into()))
         .collect()
-}
-
-fn telemetry(telemetry: &Telemetry) -> RawTelemetry {
-    let (target, sample) = match &telemetry.access_log {
-        None => ("off".to_owned().into(), 1.0),
-        Some(log) => {
-            let target = match &log.target {
-                LogTarget::Stdout => "stdout".to_owned().into(),
-                LogTarget::File(file) => path(file),
-            };
-            (target, log.sample)
-        }
-    };
-    RawTelemetry {
-        access_log: RawAccessLog {
-            format: RawLogFormat::Json,
-            path: target,
-            sample: Ratio(sample),
-        },
-    }
 }
 
 fn bind(bind: &Bind) -> String {

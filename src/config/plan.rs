@@ -6,6 +6,7 @@
 mod clients;
 mod protection;
 mod rate_limit;
+mod telemetry;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,9 @@ use ipnet::IpNet;
 pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
 pub use self::rate_limit::{Per, RateLimit};
+pub use self::telemetry::{
+    AccessLog, Exporters, LogTarget, Otlp, OtlpProtocol, Spill, Splunk, Telemetry, Zipkin,
+};
 use crate::engine::protection::{Mode, Settings};
 
 /// A whole configuration, resolved.
@@ -413,29 +417,4 @@ pub struct HeaderEdits {
     pub set: Vec<(HeaderName, HeaderValue)>,
     /// Takes the header out.
     pub remove: Vec<HeaderName>,
-}
-
-/// `[telemetry]`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Telemetry {
-    /// The access log; none: off.
-    pub access_log: Option<AccessLog>,
-}
-
-/// `access_log = { … }`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AccessLog {
-    /// Where lines go.
-    pub target: LogTarget,
-    /// The share of unremarkable exchanges that is written, 0 to 1. Failures and refusals always are.
-    pub sample: f64,
-}
-
-/// Where log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    /// Standard output.
-    Stdout,
-    /// A file, opened for appending; opened again on SIGHUP.
-    File(PathBuf),
 }

@@ -75,6 +75,16 @@ pub fn files(plan: &Plan) -> BTreeSet<PathBuf> {
         files.extend(tls.client.iter().flat_map(both));
         files.extend(tls.ca.clone());
     }
+    let to = &plan.telemetry.exporters;
+    if let Some(otlp) = &to.otlp {
+        let secrets = otlp.headers.iter().filter_map(|(_, secret)| secret.file());
+        files.extend(secrets.map(Path::to_owned));
+        files.extend(otlp.ca.clone());
+    }
+    if let Some(splunk) = &to.splunk {
+        files.extend(splunk.token.file().map(Path::to_owned));
+        files.extend(splunk.ca.clone());
+    }
     files
 }
 

@@ -331,6 +331,7 @@ pub(crate) mod tests {
             upstream: "orders",
             endpoint: "10.0.0.1:8080",
             trail: const { &Trail::new() },
+            trace: None,
         }
     }
 

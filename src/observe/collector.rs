@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use super::accounts::{Accounts, KnownClient, Report, Sample, Series};
 use super::exchange::Exchange;
+use super::export::{Exported, Exports, Thread};
 use super::log_writer::LogWriter;
 use super::recorder::{Batch, Drops, Pool, Recorder, Sampling, Shared};
 use super::tables::{Families, Summary, Tables, Totals};
 use super::why::{Memory, Why};
 use crate::clock::{Instant, SystemClock};
-use crate::config::plan::AccessLog;
+use crate::config::plan::Telemetry;
 use crate::engine::circuit::Mode;
+use crate::engine::registry::Directories;
 use crate::engine::upstream::{UpstreamState, Upstreams};
 use crate::model::{RouteId, UpstreamId};
 
@@ -29,12 +31,16 @@ const MAX_BATCHES: usize = 64;
 /// How often the accounts are told how the upstreams stand.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long what is left may take to be exported at the end.
+const EXPORT_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What has been observed; to be shared with whoever shows it.
 #[derive(Debug)]
 pub struct Metrics {
     tables: Mutex<Tables>,
     accounts: Mutex<Accounts>,
     memory: Mutex<Memory>,
+    exports: Exports,
     shared: Arc<Shared>,
 }
 
@@ -101,6 +107,12 @@ impl Metrics {
         self.memory().since()
     }
 
+    /// What was exported, and what was not.
+    #[must_use]
+    pub fn exports(&self) -> [Exported; 3] {
+        self.exports.exported()
+    }
+
     /// What was dropped.
     #[must_use]
     pub fn drops(&self) -> &Drops {
@@ -123,19 +135,22 @@ pub struct Collector {
     batches: SyncSender<Batch>,
     metrics: Arc<Metrics>,
     log: LogWriter,
+    exports: Exports,
+    exporting: Thread,
     threads: [JoinHandle<()>; 2],
     done: Receiver<()>,
 }
 
 impl Collector {
-    /// Starts both threads, with the access log the plan asks for. `upstreams` is who is looked at, and whose
-    /// clients are throttled; `taps` see what is observed.
+    /// Starts all threads, with the log and the exports the plan asks for. `upstreams` is who is looked at, and
+    /// whose clients are throttled; `taps` see what is observed.
     ///
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(
-        access_log: Option<&AccessLog>,
+        telemetry: &Telemetry,
         upstreams: Arc<Upstreams>,
+        directories: Arc<Directories>,
         mut taps: Vec<Box<dyn Tap>>,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -143,10 +158,12 @@ impl Collector {
             drops: Drops::default(),
             pool: Pool::default(),
         });
+        let (exports, exporting) = Exports::start(directories)?;
         let metrics = Arc::new(Metrics {
             tables: Mutex::new(Tables::new(SystemClock.now())),
             accounts: Mutex::new(Accounts::new(SystemClock.now())),
             memory: Mutex::default(),
+            exports: exports.clone(),
             shared: Arc::clone(&shared),
         });
         let (ended, done) = channel();
@@ -162,10 +179,12 @@ impl Collector {
             batches,
             metrics,
             log,
+            exports,
+            exporting,
             threads: [observer, writer],
             done,
         };
-        collector.set_access_log(access_log);
+        collector.apply(telemetry);
         Ok(collector)
     }
 
@@ -181,12 +200,23 @@ impl Collector {
         &self.metrics
     }
 
-    /// Follows a reload: every recorder and the writer use `access_log` from now on; none turns it off.
-    pub fn set_access_log(&self, access_log: Option<&AccessLog>) {
-        self.log
-            .set_target(access_log.map(|log| log.target.clone()));
+    /// Follows a reload: every recorder, the writer and the exports do as `telemetry` says from now on.
+    pub fn apply(&self, telemetry: &Telemetry) {
+        let log = telemetry.access_log.as_ref();
+        self.log.set_target(log.map(|log| log.target.clone()));
         let sampling = &self.metrics.shared.sampling;
-        sampling.set(access_log.map(|log| log.sample));
+        // Splunk is sent every line where there is no log to go by.
+        let splunk = telemetry.exporters.splunk.as_ref().map(|_| 1.0);
+        sampling.set(log.map(|log| log.sample).or(splunk));
+        sampling.set_log(log.is_some() || splunk.is_none());
+        sampling.set_slow(telemetry.slow);
+        self.exports.apply(&telemetry.exporters);
+    }
+
+    /// Where traces, lines and events go.
+    #[must_use]
+    pub const fn exports(&self) -> &Exports {
+        &self.exports
     }
 
     /// Opens the access log's file again: on SIGHUP, after a rotation.
@@ -202,7 +232,9 @@ impl Collector {
         if self.done.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
             return false;
         }
-        self.threads.into_iter().all(|thread| thread.join().is_ok())
+        self.exports.stop(EXPORT_PATIENCE);
+        let exported = self.exporting.join(within);
+        self.threads.into_iter().all(|thread| thread.join().is_ok()) && exported
     }
 }
 
@@ -251,7 +283,15 @@ fn fold(batch: Batch, metrics: &Metrics, taps: &mut [Box<dyn Tap>], log: &LogWri
         .shared
         .pool
         .give_exchanges(batch.exchanges, batch.names);
-    log.write(batch.lines, batch.line_count);
+    if !batch.traces.is_empty() {
+        metrics.exports.records(batch.traces);
+    }
+    metrics.exports.lines(&batch.lines, batch.line_count);
+    if metrics.shared.sampling.logs() {
+        log.write(batch.lines, batch.line_count);
+    } else {
+        metrics.shared.pool.give_lines(batch.lines);
+    }
 }
 
 fn tick(metrics: &Metrics, upstreams: &Upstreams, now: Instant) {
@@ -287,15 +327,31 @@ fn sample(upstream: &UpstreamState) -> Sample {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::plan::LogTarget;
+    use crate::config::plan::{AccessLog, LogTarget};
     use crate::observe::access_log::tests::line;
     use crate::observe::tables::tests::answered;
+
+    /// Telemetry with an access log of everything and nothing else.
+    fn logging_to(path: &std::path::Path) -> Telemetry {
+        Telemetry {
+            access_log: Some(AccessLog {
+                target: LogTarget::File(path.to_owned()),
+                sample: 1.0,
+            }),
+            slow: Duration::MAX,
+            ..Telemetry::default()
+        }
+    }
+
+    fn start(telemetry: &Telemetry) -> Collector {
+        Collector::start(telemetry, Arc::default(), Arc::default(), Vec::new()).unwrap()
+    }
 
     const SOON: Duration = Duration::from_secs(30);
 
     /// Metrics of exactly these exchanges.
     pub(crate) fn metrics_of(exchanges: &[Exchange]) -> Arc<Metrics> {
-        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
+        let collector = start(&Telemetry::default());
         let metrics = Arc::clone(collector.metrics());
         let mut recorder = collector.recorder(1);
         for exchange in exchanges {
@@ -312,11 +368,8 @@ pub(crate) mod tests {
         const EACH: usize = 20_000;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
-        let log = AccessLog {
-            target: LogTarget::File(path.clone()),
-            sample: 1.0,
-        };
-        let collector = Collector::start(Some(&log), Arc::default(), Vec::new()).unwrap();
+        let log = logging_to(&path);
+        let collector = start(&log);
         let metrics = Arc::clone(collector.metrics());
         let workers: Vec<_> = (0..WORKERS)
             .map(|seed| {
@@ -352,7 +405,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_scrape_at_any_moment_finds_an_exchange_in_both_or_in_neither() {
-        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
+        let collector = start(&Telemetry::default());
         let metrics = Arc::clone(collector.metrics());
         let mut recorder = collector.recorder(1);
         let worker = std::thread::spawn(move || {
@@ -376,7 +429,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_recorder_that_is_kept_bounds_the_wait_and_is_told() {
-        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
+        let collector = start(&Telemetry::default());
         let recorder = collector.recorder(1);
         assert!(!collector.stop(Duration::ZERO));
         drop(recorder);
@@ -386,16 +439,13 @@ pub(crate) mod tests {
     fn a_reload_turns_the_log_on_and_off() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("access.log");
-        let log = AccessLog {
-            target: LogTarget::File(path.clone()),
-            sample: 1.0,
-        };
-        let collector = Collector::start(None, Arc::default(), Vec::new()).unwrap();
+        let log = logging_to(&path);
+        let collector = start(&Telemetry::default());
         let mut recorder = collector.recorder(1);
         recorder.record(answered(), &line("/before"));
-        collector.set_access_log(Some(&log));
+        collector.apply(&log);
         recorder.record(answered(), &line("/during"));
-        collector.set_access_log(None);
+        collector.apply(&Telemetry::default());
         recorder.record(answered(), &line("/after"));
         drop(recorder);
         assert!(collector.stop(SOON));

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::trace::record::Traced;
 use super::why::Trail;
 use crate::model::{
     ClientId, EndpointId, MethodLabel, Outcome, Phase, Phases, Reason, RouteId, TierId, UpstreamId,
@@ -98,4 +99,6 @@ pub struct Line<'a> {
     pub endpoint: &'a str,
     /// The decisions taken about it.
     pub trail: &'a Trail,
+    /// Its place in its trace; none when nobody is sent traces.
+    pub trace: Option<Traced<'a>>,
 }

@@ -2,23 +2,28 @@
 //!
 //! ```text
 //! worker ─ Recorder ─ batches ─► observer thread ─ Tables ◄─ scrape, admin API
-//!                                      └─ lines ─► writer thread ─► stdout or a file
+//!                                      ├─ lines ─► writer thread ─► stdout or a file
+//!                                      └─ traces, lines ─► export thread ─► OTLP, Zipkin, Splunk
 //! ```
-//! Both channels are bounded, and no side ever waits for the one behind it: what does not fit is dropped and
+//! All channels are bounded, and no side ever waits for the one behind it: what does not fit is dropped and
 //! counted. Depends on measure, model, clock, engine's registry and config's types.
 
 pub mod access_log;
 pub mod accounts;
 pub mod collector;
+pub mod events;
 pub mod exchange;
+pub mod export;
 pub mod inflight;
 pub mod log_writer;
 mod names;
 pub mod process;
 pub mod prometheus;
+mod proto;
 pub mod recorder;
 pub mod series;
 pub mod snapshot;
 pub mod status;
 pub mod tables;
+pub mod trace;
 pub mod why;

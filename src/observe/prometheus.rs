@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 use self::out::Out;
 use super::accounts::Series as ClientSeries;
 use super::collector::Metrics;
+use super::export::Exported;
 use super::process::Process;
 use super::series::Series;
 use super::snapshot::Snapshot;
@@ -57,6 +58,8 @@ pub fn render(
             metrics.drops().lines(),
             metrics.drops().decisions(),
         ],
+        traces_dropped: metrics.drops().traces(),
+        exported: metrics.exports(),
         directories: Arc::clone(directories),
         snapshot,
         reload_ok: status.last_reload().is_none_or(|last| last.error.is_none()),
@@ -109,6 +112,8 @@ struct Exposition {
     families: Families,
     client_series: Vec<ClientSeries>,
     dropped: [u64; 3],
+    traces_dropped: u64,
+    exported: [Exported; 3],
     directories: Arc<Directories>,
     snapshot: Snapshot,
     reload_ok: bool,
@@ -139,6 +144,31 @@ fn name_of(directory: &Directory, index: Option<usize>) -> Arc<str> {
 }
 
 impl Exposition {
+    /// What is sent on by itself, of those that are sent anything.
+    fn exports(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let help = "Requests whose traces were not kept because the observer lagged.";
+        out.counter(
+            "tidegate_traces_dropped",
+            help,
+            None,
+            Some(self.traces_dropped),
+        )?;
+        let on = self.exported.iter().filter(|one| one.on);
+        let rows = on.clone().flat_map(|one| {
+            let results = [
+                ("sent", one.sent),
+                ("dropped", one.dropped),
+                ("failed", one.failed),
+            ];
+            results.map(|(result, count)| ([("exporter", one.exporter), ("result", result)], count))
+        });
+        let help = "Traces, or lines and events, by what became of them on their way to a server.";
+        out.counters("tidegate_exported", help, rows)?;
+        let rows = on.map(|one| ([("exporter", one.exporter)], one.waiting));
+        let help = "Traces, or lines and events, that wait in memory to be sent.";
+        out.gauges("tidegate_export_waiting", help, rows)
+    }
+
     fn upstream_name(&self, index: Option<usize>) -> Arc<str> {
         name_of(&self.directories.upstreams, index)
     }
@@ -273,6 +303,7 @@ impl Exposition {
         out.counter("tidegate_access_log_lines_dropped", help, None, Some(lines))?;
         let help = "Requests that `why` cannot explain because the observer lagged.";
         out.counter("tidegate_decisions_dropped", help, None, Some(decisions))?;
+        self.exports(out)?;
         let families = &self.families;
         out.counters(
             "tidegate_series_folded",

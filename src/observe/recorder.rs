@@ -6,13 +6,15 @@
 //! buffers come back through a pool, so a steady worker does not allocate. Depends on the exchange and the
 //! encoder.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::access_log::{Encoder, is_remarkable};
 use super::exchange::{Exchange, Line};
 use super::names::Names;
+use super::trace;
 use super::why::Record;
 
 /// A batch is handed over at this many exchanges,
@@ -26,12 +28,16 @@ const MAX_LINES: usize = 8 << 20;
 /// and so many requests with the decisions about them.
 const MAX_RECORDS: usize = 8_192;
 
+/// and so many whose traces are kept.
+const MAX_TRACES: usize = 8_192;
+
 /// What was dropped because someone behind could not keep up, since the start.
 #[derive(Debug, Default)]
 pub struct Drops {
     exchanges: AtomicU64,
     lines: AtomicU64,
     decisions: AtomicU64,
+    traces: AtomicU64,
 }
 
 impl Drops {
@@ -53,6 +59,12 @@ impl Drops {
         self.decisions.load(Ordering::Relaxed)
     }
 
+    /// Requests whose traces should have been kept and were not.
+    #[must_use]
+    pub fn traces(&self) -> u64 {
+        self.traces.load(Ordering::Relaxed)
+    }
+
     pub(super) fn add_exchanges(&self, count: usize) {
         self.exchanges.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -62,9 +74,15 @@ impl Drops {
     }
 }
 
-/// The share of unremarkable exchanges whose line is written; shared by all recorders.
+/// The share of unremarkable exchanges whose line is written, and what is remarkable; shared by all recorders.
 #[derive(Debug)]
-pub struct Sampling(AtomicU64);
+pub struct Sampling {
+    share: AtomicU64,
+    /// Whether lines go to the access log, not only to others.
+    log: AtomicBool,
+    /// Nanoseconds from which on an exchange is slow.
+    slow: AtomicU64,
+}
 
 impl Sampling {
     const OFF: u64 = u64::MAX;
@@ -72,7 +90,32 @@ impl Sampling {
     /// No lines at all.
     #[must_use]
     pub const fn off() -> Self {
-        Self(AtomicU64::new(Self::OFF))
+        Self {
+            share: AtomicU64::new(Self::OFF),
+            log: AtomicBool::new(true),
+            slow: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Whether lines go to the access log from now on.
+    pub fn set_log(&self, on: bool) {
+        self.log.store(on, Ordering::Relaxed);
+    }
+
+    pub(super) fn logs(&self) -> bool {
+        self.log.load(Ordering::Relaxed)
+    }
+
+    /// An exchange that takes longer is remarkable from now on.
+    pub fn set_slow(&self, slow: Duration) {
+        let nanos = u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX);
+        self.slow.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Whether an exchange is kept whatever is sampled: it went wrong, or was slow.
+    fn is_remarkable(&self, exchange: &Exchange) -> bool {
+        is_remarkable(exchange)
+            || exchange.phases.total().as_nanos() > u128::from(self.slow.load(Ordering::Relaxed))
     }
 
     /// Sets the share, 0 to 1; none turns the log off, for failures too.
@@ -84,16 +127,16 @@ impl Sampling {
     pub fn set(&self, share: Option<f64>) {
         const ALL: f64 = 4_294_967_296.0;
         let threshold = share.map_or(Self::OFF, |share| (share.clamp(0.0, 1.0) * ALL) as u64);
-        self.0.store(threshold, Ordering::Relaxed);
+        self.share.store(threshold, Ordering::Relaxed);
     }
 
     fn is_off(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Self::OFF
+        self.share.load(Ordering::Relaxed) == Self::OFF
     }
 
-    fn takes(&self, exchange: &Exchange, rng: &mut fastrand::Rng) -> bool {
-        let threshold = self.0.load(Ordering::Relaxed);
-        threshold != Self::OFF && (is_remarkable(exchange) || u64::from(rng.u32(..)) < threshold)
+    fn takes(&self, remarkable: bool, rng: &mut fastrand::Rng) -> bool {
+        let threshold = self.share.load(Ordering::Relaxed);
+        threshold != Self::OFF && (remarkable || u64::from(rng.u32(..)) < threshold)
     }
 }
 
@@ -105,6 +148,7 @@ pub(super) struct Batch {
     pub(super) lines: Vec<u8>,
     pub(super) line_count: u64,
     pub(super) records: Vec<Record>,
+    pub(super) traces: Vec<trace::Record>,
 }
 
 /// Emptied buffers on their way back to the workers.
@@ -135,6 +179,7 @@ impl Pool {
             names: take(&self.names).unwrap_or_default(),
             line_count: 0,
             records: Vec::new(),
+            traces: Vec::new(),
         }
     }
 
@@ -203,7 +248,8 @@ impl Recorder {
     /// Records one finished exchange, and its line if the access log takes it.
     pub fn record(&mut self, exchange: Exchange, line: &Line<'_>) {
         let batch = &mut self.batch;
-        if self.shared.sampling.takes(&exchange, &mut self.rng) {
+        let remarkable = self.shared.sampling.is_remarkable(&exchange);
+        if self.shared.sampling.takes(remarkable, &mut self.rng) {
             if batch.lines.len() < MAX_LINES {
                 self.encoder.encode(&mut batch.lines, &exchange, line);
                 batch.line_count += 1;
@@ -217,6 +263,13 @@ impl Recorder {
                 batch.records.push(record);
             } else {
                 self.shared.drops.decisions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        if let Some(trace) = trace::Record::of(&exchange, line, remarkable) {
+            if batch.traces.len() < MAX_TRACES {
+                batch.traces.push(trace);
+            } else {
+                self.shared.drops.traces.fetch_add(1, Ordering::Relaxed);
             }
         }
         if batch.exchanges.len() < MAX_EXCHANGES {
@@ -369,6 +422,18 @@ mod tests {
         recorder.flush();
         let sampled: u64 = batches.try_iter().map(|batch| batch.line_count).sum();
         assert!((200..300).contains(&sampled), "{sampled}");
+        recorder.record(refused(), &line("/"));
+        shared.sampling.set(Some(0.0));
+        shared.sampling.set_slow(Duration::from_millis(20));
+        recorder.record(answered(), &line("/slow"));
+        recorder.flush();
+        assert_eq!(
+            batches
+                .try_iter()
+                .map(|batch| batch.line_count)
+                .sum::<u64>(),
+            2
+        );
         recorder.record(refused(), &line("/"));
         shared.sampling.set(None);
         recorder.record(refused(), &line("/"));

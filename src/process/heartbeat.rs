@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
+use super::changes::Changes;
 use super::load::Gauges;
-use crate::clock::{Instant, SystemClock};
-use crate::engine::circuit::Circuit;
+use crate::clock::SystemClock;
 use crate::engine::overload::Load;
 use crate::engine::upstream::Upstreams;
 
@@ -28,6 +28,7 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     gauges: Gauges,
     worst: Arc<AtomicU64>,
+    mut changes: Changes,
 ) {
     let mut beats = tokio::time::interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -44,14 +45,15 @@ pub(super) async fn run(
             if second {
                 proxy::judge(&upstream, now);
                 let circuit = upstream.protection().circuit();
-                tell("upstream", upstream.name(), circuit, now);
+                changes.breaker("upstream", upstream.name(), circuit, now);
+                changes.upstream(&upstream, now);
             }
         }
         if second {
             load.memory_used_ratio = gauges.memory();
             load.descriptors_used_ratio = gauges.descriptors();
             for (route, circuit) in shared.live.load().circuits() {
-                tell("route", route, circuit, now);
+                changes.breaker("route", route, circuit, now);
             }
         }
         let lags = shared.pulses.iter().map(|pulse| pulse.lag(now));
@@ -69,15 +71,7 @@ pub(super) async fn run(
                 ?load,
                 "the proxy itself runs short: tiers admitted"
             );
+            changes.overload(admitted, tiers, mode);
         }
-    }
-}
-
-/// Logs what the breaker of some upstream or route went through since the last time.
-fn tell(kind: &str, name: &str, circuit: &Circuit, now: Instant) {
-    for change in circuit.transitions(now) {
-        let (from, to) = (change.from.as_str(), change.to.as_str());
-        let (why, mode) = (change.why, circuit.mode().as_str());
-        tracing::warn!(kind, name, mode, from, to, ?why, "a breaker changed");
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here runs on the control runtime, apart from the data plane. May depend on every room but
 //! the command line.
 
+mod changes;
 mod handover;
 mod heartbeat;
 mod inflight;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -40,6 +42,7 @@ use crate::incident::watch::{Latest, Watch};
 use crate::model::RateLimitId;
 use crate::observe::accounts::KnownClient;
 use crate::observe::collector::{Collector, Tap};
+use crate::observe::events::Events;
 use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
@@ -104,6 +107,7 @@ struct Process {
     directories: Arc<Directories>,
     collector: Collector,
     latest: Arc<Latest>,
+    events: Arc<Events>,
     status: Arc<Status>,
     views: Arc<snapshot::Views>,
     discovery: Discovery,
@@ -157,7 +161,6 @@ impl Process {
     ) -> Result<Self, Error> {
         let directories = Arc::new(Directories::default());
         let upstreams = Arc::new(Upstreams::new());
-        let access_log = plan.telemetry.access_log.as_ref();
         let latest = Arc::new(Latest::default());
         let lag = Arc::new(AtomicU64::new(0));
         let watch = Watch::new(
@@ -167,9 +170,8 @@ impl Process {
             Arc::clone(&latest),
             SystemClock.now(),
         );
-        let taps: Vec<Box<dyn Tap>> = vec![Box::new(watch)];
-        let collector = Collector::start(access_log, Arc::clone(&upstreams), taps)?;
-        collector.metrics().set_known_clients(known(&plan));
+        let collector = collector(&plan, &upstreams, &directories, Box::new(watch))?;
+        let events = Arc::new(Events::new(collector.exports().clone()));
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan)?;
         let routes = Routes::default();
@@ -225,6 +227,7 @@ impl Process {
             directories,
             collector,
             latest,
+            events: Arc::clone(&events),
             status,
             quotas,
             discovery,
@@ -250,6 +253,7 @@ impl Process {
             Arc::clone(&process.shared),
             load::Gauges::new(fd_limit),
             lag,
+            changes::Changes::new(events),
         ));
         tokio::spawn(issuers::fetch(Arc::clone(&process.shared)));
         tokio::spawn(Arc::clone(&process.quotas).keep());
@@ -353,6 +357,7 @@ impl Process {
             directories: Arc::clone(&self.directories),
             metrics: Arc::clone(self.collector.metrics()),
             latest: Arc::clone(&self.latest),
+            events: Arc::clone(&self.events),
             status: Arc::clone(&self.status),
             snapshot: Arc::new(move || views.snapshot()),
             inflight: Arc::new(move |limit| Box::pin(inflight::collect(inboxes.clone(), limit))),
@@ -451,6 +456,11 @@ impl Process {
     /// Loads the configuration again: takes it whole, or keeps the old one.
     fn reload(&mut self) -> Result<String, String> {
         let result = self.try_reload();
+        let detail = match &result {
+            Ok(hash) => json!({ "taken": true, "hash": hash }),
+            Err(error) => json!({ "taken": false, "error": error }),
+        };
+        self.events.tell("reload", "configuration", detail);
         match &result {
             Ok(hash) => tracing::info!(%hash, "configuration reloaded"),
             Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error}"),
@@ -530,8 +540,7 @@ impl Process {
             self.close(name);
         }
         self.adopt(opened);
-        self.collector
-            .set_access_log(plan.telemetry.access_log.as_ref());
+        self.collector.apply(&plan.telemetry);
         self.collector.metrics().set_known_clients(known(&plan));
         self.discovery.reconcile(&self.upstreams);
         self.changed.notify_one();
@@ -554,6 +563,9 @@ impl Process {
         if self.sockets.is_handed_over() {
             self.quotas.hand_over();
         }
+        let timeout_seconds = timeout.as_secs_f64();
+        let detail = json!({ "timeout_seconds": timeout_seconds });
+        self.events.tell("drain", "process", detail);
         // A socket is closed when its last descriptor is: ours first, then each worker's.
         self.sockets.close();
         self.shared.draining.store(true, Ordering::Relaxed);
@@ -583,6 +595,23 @@ impl Process {
 struct Opened {
     live: Arc<LiveListener>,
     sockets: Vec<Bound>,
+}
+
+/// What observes, as `plan` says; `watch` sees it all.
+fn collector(
+    plan: &Plan,
+    upstreams: &Arc<Upstreams>,
+    directories: &Arc<Directories>,
+    watch: Box<dyn Tap>,
+) -> io::Result<Collector> {
+    let collector = Collector::start(
+        &plan.telemetry,
+        Arc::clone(upstreams),
+        Arc::clone(directories),
+        vec![watch],
+    )?;
+    collector.metrics().set_known_clients(known(plan));
+    Ok(collector)
 }
 
 /// What `plan` says of its routes.

@@ -167,7 +167,7 @@ impl Views {
     }
 }
 
-fn health(upstream: &UpstreamState, endpoint: &EndpointState, now: Instant) -> Health {
+pub(super) fn health(upstream: &UpstreamState, endpoint: &EndpointState, now: Instant) -> Health {
     if !endpoint.is_healthy() {
         return Health::Unhealthy;
     }

@@ -15,6 +15,7 @@ use http::uri::{Authority, Uri};
 
 use super::conn::Peer;
 use super::respond::Refusal;
+use super::tracing;
 use super::track::Track;
 use crate::clock::Instant;
 use crate::config::plan::HeaderEdits;
@@ -30,9 +31,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const B3: HeaderName = HeaderName::from_static("b3");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
@@ -59,6 +57,8 @@ impl Fields {
     const CONDITION: u16 = 1 << 7;
     /// What later requests can be conditional on.
     const VALIDATOR: u16 = 1 << 8;
+    /// Where a request belongs in a trace.
+    const TRACE: u16 = 1 << 9;
 
     const fn has(self, field: u16) -> bool {
         self.0 & field != 0
@@ -81,7 +81,8 @@ impl Fields {
             ETAG | LAST_MODIFIED => Self::VALIDATOR,
             _ => match name.as_str() {
                 "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_BY_HOP,
-                "x-real-ip" | "traceparent" | "tracestate" | "b3" => Self::CLAIMS,
+                "x-real-ip" => Self::CLAIMS,
+                name if tracing::is_context(name) => Self::CLAIMS | Self::TRACE,
                 "grpc-timeout" | "x-envoy-expected-rq-timeout-ms" => Self::DEADLINE,
                 _ => 0,
             },
@@ -236,11 +237,17 @@ pub(crate) fn prepare(
         headers.remove(EXPECT);
     }
     if fields.has(Fields::CLAIMS) && !conn.peer.trusted {
-        for name in [FORWARDED, X_REAL_IP, TRACEPARENT, TRACESTATE, B3] {
+        for name in [FORWARDED, X_REAL_IP] {
             headers.remove(name);
         }
+        tracing::strip(headers);
     }
     identify(track, headers, &conn.peer);
+    tracing::settle(
+        track,
+        headers,
+        fields.has(Fields::TRACE) && conn.peer.trusted,
+    );
     let scheme = if conn.listener.tls.is_some() {
         "https"
     } else {
@@ -258,7 +265,7 @@ pub(crate) fn prepare(
     }
 }
 
-/// Takes over request id, trace and client from a trusted peer.
+/// Takes over request id and client from a trusted peer.
 fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
     if !peer.trusted {
         return;
@@ -269,15 +276,6 @@ fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
     if let Some(id) = given.filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID) {
         track.set_request_id(id);
     }
-    track.trace_id = headers
-        .get(TRACEPARENT)
-        .and_then(|value| value.as_bytes().get(3..35))
-        .and_then(|id| <[u8; 32]>::try_from(id).ok())
-        .filter(|id| id.iter().all(u8::is_ascii_hexdigit));
-    let low = track.trace_id.as_ref().and_then(|id| id.get(16..));
-    let low = low.and_then(|digits| std::str::from_utf8(digits).ok());
-    let low = low.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    track.exchange.trace = low.unwrap_or(0);
     let listener = &track.conn.listener;
     let hops: Vec<std::net::IpAddr> = headers
         .get_all(X_FORWARDED_FOR)

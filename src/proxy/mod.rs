@@ -29,6 +29,7 @@ mod send;
 mod serve;
 mod stream;
 mod tls;
+mod tracing;
 mod track;
 mod upgrade;
 pub mod worker;

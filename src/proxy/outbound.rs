@@ -14,11 +14,13 @@ use super::conn::Interim;
 use super::ingress;
 use super::live::LiveRoute;
 use super::pool::Timer;
+use super::tracing;
 use super::track::Track;
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::upstream::retry;
 use crate::model::EndpointId;
+use crate::observe::trace::Context as TraceContext;
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -85,6 +87,7 @@ pub(super) struct Sending {
     pub(super) caller: Caller,
     pub(super) grpc: bool,
     pub(super) repeatable: bool,
+    trace: Option<TraceContext>,
     interim: Arc<Interim>,
     /// Bound on an attempt, and on all of them.
     per_try: Option<Duration>,
@@ -140,6 +143,7 @@ impl Sending {
             caller: outbound.caller,
             grpc: outbound.grpc,
             repeatable: outbound.repeatable,
+            trace: track.trace,
             interim: Arc::clone(&outbound.interim),
             per_try: route.config.retry.per_try_timeout,
             timeout: route.route.timeout,
@@ -206,6 +210,10 @@ impl Sending {
         request
             .headers_mut()
             .insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
+        if let Some(trace) = &self.trace {
+            let number = u8::try_from(attempts).unwrap_or(u8::MAX);
+            tracing::pass_on(request.headers_mut(), trace, number);
+        }
         Some(Box::new(Outbound {
             request,
             interim: Arc::clone(&self.interim),

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Uri};
 
@@ -21,6 +22,8 @@ use crate::engine::rate::Shares;
 use crate::engine::upstream::EndpointState;
 use crate::model::{ClientId, MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
 use crate::observe::exchange::{Exchange, Line};
+use crate::observe::trace::record::Traced;
+use crate::observe::trace::{Attempts, Context};
 use crate::observe::why::{Decision, Policy, Trail, Verdict};
 
 /// Status recorded when the client went away before it was sent one (nginx's convention).
@@ -40,6 +43,11 @@ pub(crate) struct Track {
     entry: usize,
     trail: Trail,
     pub(crate) trace_id: Option<[u8; 32]>,
+    /// Its place in its trace; none when nobody is sent traces.
+    pub(crate) trace: Option<Context>,
+    attempts: Attempts,
+    /// From its first byte to the end of its head.
+    head: Duration,
     /// The client's address, when a trusted peer named another than its own.
     pub(crate) forwarded: Option<IpAddr>,
     /// Who sent it, once that was looked at.
@@ -104,6 +112,9 @@ impl Track {
             entry,
             trail: Trail::new(),
             trace_id: None,
+            trace: None,
+            attempts: Attempts::default(),
+            head: now.since(begun),
             forwarded: None,
             identity: None,
             tier: 0,
@@ -217,10 +228,16 @@ impl Track {
     pub(crate) fn count_attempt(&mut self) {
         let attempts = self.exchange.attempts.saturating_add(1);
         self.exchange.attempts = attempts;
+        self.attempts.sent(self.at(), self.exchange.endpoint);
         self.note(|entry| {
             entry.attempts = attempts;
             entry.phase = Phase::Wait;
         });
+    }
+
+    /// Microseconds since its head was whole, by the clock as it was read a moment ago: often enough to tell when.
+    fn at(&self) -> u32 {
+        micros(self.mark.since(self.began))
     }
 
     /// Notes a decision about it, with what was seen and what that was held to; not a number for neither.
@@ -230,10 +247,18 @@ impl Track {
         verdict: Verdict,
         (value, threshold, unit): (f64, f64, Option<Unit>),
     ) {
-        // The clock was read a moment ago: often enough to tell when.
-        let micros = self.mark.since(self.began).as_micros();
+        let at = self.at();
+        match (policy, verdict) {
+            (Policy::Upstream, Verdict::Answered) => {
+                let status = self.exchange.upstream_status.unwrap_or(0);
+                self.attempts.ended(at, status, None);
+            }
+            (Policy::Upstream, Verdict::Failed(reason)) => self.attempts.ended(at, 0, Some(reason)),
+            (Policy::Hedge, Verdict::SentAgain) => self.attempts.copied(at),
+            _ => {}
+        }
         self.trail.push(Decision {
-            at: u32::try_from(micros).unwrap_or(u32::MAX),
+            at,
             value: narrowed(value),
             threshold: narrowed(threshold),
             unit,
@@ -256,6 +281,7 @@ impl Track {
     /// The endpoint it is sent to.
     pub(crate) fn set_endpoint(&mut self, endpoint: &Arc<EndpointState>) {
         self.exchange.endpoint = Some(endpoint.id());
+        self.attempts.at(endpoint.id());
         self.note(|entry| {
             entry.endpoint = Some(endpoint.id());
             entry.phase = Phase::Connect;
@@ -270,12 +296,7 @@ impl Track {
     }
 
     /// Of the time from the last mark to `now`, `receiving` belongs to the client, the rest to `phase`.
-    pub(crate) fn phase_beside_upload(
-        &mut self,
-        phase: Phase,
-        now: Instant,
-        receiving: std::time::Duration,
-    ) {
+    pub(crate) fn phase_beside_upload(&mut self, phase: Phase, now: Instant, receiving: Duration) {
         let span = now.since(self.mark);
         let receiving = receiving.min(span);
         self.exchange.phases.add(Phase::Receive, receiving);
@@ -326,11 +347,20 @@ impl Drop for Track {
                 .as_ref()
                 .map_or("", |endpoint| endpoint.name()),
             trail: &self.trail,
+            trace: self.trace.as_ref().map(|context| Traced {
+                context,
+                attempts: &self.attempts,
+                head: micros(self.head),
+            }),
         };
         self.conn.worker.record(self.exchange, &line);
         self.conn.worker.in_flight().leave(self.entry);
         self.conn.recorded();
     }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 #[expect(

@@ -11,6 +11,7 @@ mod protection;
 mod rate_limit;
 mod route;
 mod spanned;
+mod telemetry;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -28,9 +29,13 @@ pub(crate) use protection::{
 pub(crate) use rate_limit::{RawCost, RawRateLimit, RawScope};
 pub(crate) use route::{RawEdits, RawMatch, RawRewrite, RawRoute, RawRouteHeaders};
 pub(crate) use spanned::Spanned;
+pub(crate) use telemetry::{
+    RawAccessLog, RawLogFormat, RawOtlp, RawOtlpProtocol, RawSpill, RawSplunk, RawTelemetry,
+    RawZipkin,
+};
 pub(crate) use upstream::{RawClientTls, RawDiscover, RawHealth, RawUpstream};
 
-use super::units::{Ratio, Time};
+use super::units::Time;
 
 /// Configuration of Tidegate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -115,42 +120,4 @@ impl Default for RawAdmin {
             token: None,
         }
     }
-}
-
-/// What is written where.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct RawTelemetry {
-    /// One line per exchange.
-    pub(crate) access_log: RawAccessLog,
-}
-
-/// One line per exchange.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct RawAccessLog {
-    /// One JSON object a line.
-    pub(crate) format: RawLogFormat,
-    /// `stdout`, `off`, or a file, opened again on SIGHUP.
-    pub(crate) path: Spanned<String>,
-    /// The share of unremarkable exchanges that is written. Failures and refusals always are.
-    pub(crate) sample: Ratio,
-}
-
-impl Default for RawAccessLog {
-    fn default() -> Self {
-        Self {
-            format: RawLogFormat::Json,
-            path: "stdout".to_owned().into(),
-            sample: Ratio(1.0),
-        }
-    }
-}
-
-/// How an access log line looks.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum RawLogFormat {
-    /// One JSON object.
-    Json,
 }

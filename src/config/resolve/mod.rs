@@ -9,19 +9,20 @@ mod listen;
 mod protection;
 mod rate_limit;
 mod route;
+mod telemetry;
 mod upstream;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{Dropped, Finding};
 use super::explain;
-use super::plan::{AccessLog, Admin, LogTarget, Plan, Secret, Server, Telemetry};
-use super::raw::{Raw, RawAdmin, RawSecret, RawServer, RawTelemetry, Spanned};
+use super::plan::{Admin, Plan, Secret, Server};
+use super::raw::{Raw, RawAdmin, RawSecret, RawServer, Spanned};
 use super::units::Time;
 
 /// The one version of the format.
@@ -315,7 +316,22 @@ impl Check<'_> {
         }
     }
 
+    /// A token: a secret without blanks.
     fn secret(&mut self, raw: &Spanned<RawSecret>) -> Option<Secret> {
+        let secret = self.header_secret(raw)?;
+        if secret.expose().contains(' ') {
+            self.error_hint(
+                raw.span(),
+                "the token has blanks in it",
+                "use visible ASCII characters without spaces",
+            );
+            return None;
+        }
+        Some(secret)
+    }
+
+    /// A secret that a header can carry.
+    fn header_secret(&mut self, raw: &Spanned<RawSecret>) -> Option<Secret> {
         let (value, file) = match &**raw {
             RawSecret::Literal(text) => (text.clone(), None),
             RawSecret::Env(name) => match std::env::var(name) {
@@ -338,12 +354,12 @@ impl Check<'_> {
                 }
             }
         };
-        let is_visible = |c: char| c.is_ascii_graphic();
+        let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
         if value.is_empty() || !value.chars().all(is_visible) {
             self.error_hint(
                 raw.span(),
                 "the secret is empty or has characters that no header can carry",
-                "use visible ASCII characters without spaces",
+                "use visible ASCII characters",
             );
             return None;
         }
@@ -351,38 +367,6 @@ impl Check<'_> {
             Some(file) => Secret::from_file(value, file),
             None => Secret::new(value),
         })
-    }
-
-    fn telemetry(&mut self, raw: &RawTelemetry) -> Telemetry {
-        let log = &raw.access_log;
-        let target = match log.path.as_str() {
-            "off" => return Telemetry { access_log: None },
-            "stdout" => LogTarget::Stdout,
-            "" => {
-                self.error_hint(
-                    log.path.span(),
-                    "`path` is empty",
-                    "write `stdout`, `off` or a file",
-                );
-                LogTarget::Stdout
-            }
-            path => {
-                let whole = self.path(path);
-                if !whole.parent().is_some_and(Path::is_dir) {
-                    self.error(
-                        log.path.span(),
-                        format!("the directory of {} does not exist", whole.display()),
-                    );
-                }
-                LogTarget::File(whole)
-            }
-        };
-        Telemetry {
-            access_log: Some(AccessLog {
-                target,
-                sample: log.sample.0,
-            }),
-        }
     }
 }
 

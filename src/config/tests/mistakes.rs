@@ -203,6 +203,22 @@ fn contradictions_are_refused() {
             "[telemetry]\naccess_log = { sample = 1.5 }\n",
             "`1.5` is not a ratio",
         ),
+        (
+            "[telemetry]\notlp = { sample = 0.5 }\n",
+            "`endpoint` is missing",
+        ),
+        (
+            "[telemetry]\nzipkin = { endpoint = \"127.0.0.1:9411\" }\n",
+            "is not a URL to send to",
+        ),
+        (
+            "[telemetry]\nsplunk = { url = \"https://splunk:8088\" }\n",
+            "`token` is missing",
+        ),
+        (
+            "[telemetry]\notlp = { endpoint = \"http://c\", headers = { \"a b\" = \"c\" } }\n",
+            "`a b` is not a header name",
+        ),
         ("[server]\nworkers = [1]\n", "found a list"),
         ("retry = [\"5s\"]\n", "`retry` is a table, not a list"),
     ] {

@@ -30,7 +30,13 @@ fn full_with_files() -> (tempfile::TempDir, Source) {
     for name in ["tls.key", "other.key", "client.key"] {
         std::fs::write(dir.path().join(name), pair.signing_key.serialize_pem()).unwrap();
     }
-    for name in ["admin.token", "client-hash.key", "jwks.json"] {
+    for name in [
+        "admin.token",
+        "client-hash.key",
+        "jwks.json",
+        "otlp.token",
+        "splunk.token",
+    ] {
         std::fs::write(dir.path().join(name), "secret\n").unwrap();
     }
     let file = dir.path().join("tidegate.toml");
@@ -62,7 +68,7 @@ fn the_full_file_loads_with_everything_on() {
         plan.listeners[1].tls.as_ref().unwrap().certificates.len(),
         2
     );
-    assert_eq!(watch::files(&plan).len(), 10);
+    assert_eq!(watch::files(&plan).len(), 12);
     assert!(
         watch::files(&plan)
             .iter()
@@ -150,7 +156,10 @@ fn what_is_explained_loads_to_the_same_plan() {
     assert_eq!(second.tiers, first.tiers);
     assert_eq!(second.upstreams, first.upstreams);
     assert_eq!(second.routes, first.routes);
-    assert_eq!(second.telemetry, first.telemetry);
+    // Written out, since secrets are hidden there.
+    let (one, other) = (&first.telemetry, &second.telemetry);
+    assert_eq!(format!("{other:?}"), format!("{one:?}"));
+    assert!(one.exporters.otlp.is_some() && one.exporters.splunk.is_some());
     assert_eq!(second.admin.token.unwrap().expose(), "<redacted>");
     let json = explain::to_json(&first);
     assert_eq!(json["routes"][0]["timeout"], "15s");
