@@ -33,6 +33,28 @@ fn a_term_signal_lets_requests_finish_and_ends_with_zero() {
 }
 
 #[test]
+fn what_is_not_done_when_the_drain_is_over_is_recorded_as_drained() {
+    static GATE: Gate = Gate::closed();
+    let origin = Origin::start(Flavour::Http1, |_| async {
+        GATE.pass().await;
+        Reply::ok("never")
+    });
+    let mut proxy = Proxy::start(&format!(
+        "[server]\ndrain_timeout = \"100ms\"\n[upstreams.app]\nendpoints = [\"{}\"]\n",
+        origin.address()
+    ));
+    let mut client = proxy.client();
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    origin.wait_for_in_flight(1);
+
+    proxy.signal(Signal::TERM);
+
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    let drained = |line: &serde_json::Value| line["outcome"] == "drained";
+    proxy.access_log_entry("the exchange that was ended", drained);
+}
+
+#[test]
 fn an_interrupt_ends_an_idle_proxy_with_zero() {
     let origin = Origin::saying("ok");
     let mut proxy = Proxy::in_front_of(origin.address());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 
 use crate::support::certificates::{Authority, Identity};
 use crate::support::client::Client;
@@ -76,7 +77,10 @@ fn a_head_that_does_not_come_to_an_end_is_a_408() {
 #[test]
 fn a_connection_without_a_request_is_closed_in_time() {
     let origin = Origin::saying("ok");
-    let proxy = Proxy::start(&listening(origin.address(), "idle_timeout = \"100ms\""));
+    let proxy = Proxy::start(&listening(
+        origin.address(),
+        "idle_timeout = \"100ms\"\nheader_timeout = \"100ms\"",
+    ));
     let mut client = proxy.client();
     assert_eq!(client.get("/").text(), "ok");
     assert!(client.is_closed_by_peer());
@@ -160,4 +164,42 @@ fn a_file_that_changes_is_taken_over() {
     eventually("the new origin", PATIENCE, || {
         proxy.get("/").text() == "two"
     });
+}
+
+/// As Kubernetes changes a mounted `ConfigMap`: the file is a link through `..data`, which is turned.
+#[test]
+fn a_link_that_is_turned_is_taken_over_and_a_broken_file_is_told() {
+    let (one, two) = (Origin::saying("one"), Origin::saying("two"));
+    let proxy = Proxy::in_front_of(one.address());
+    let path = proxy.config_file();
+    let text = fs::read_to_string(&path).expect("the file");
+    let directory = path.parent().expect("a directory").to_owned();
+    let turn = |version: &str, text: &str| {
+        let place = directory.join(version);
+        fs::create_dir(&place).expect("a directory");
+        fs::write(place.join("mounted.toml"), text).expect("a file");
+        let fresh = directory.join("..fresh");
+        symlink(version, &fresh).expect("a link");
+        fs::rename(&fresh, directory.join("..data")).expect("a rename");
+    };
+    turn("..1", &text);
+    let fresh = directory.join("fresh");
+    symlink("..data/mounted.toml", &fresh).expect("a link");
+    fs::rename(&fresh, &path).expect("a rename");
+    assert_eq!(proxy.get("/").text(), "one");
+
+    turn(
+        "..2",
+        &text.replace(&one.address().to_string(), &two.address().to_string()),
+    );
+    eventually("the new origin", PATIENCE, || {
+        proxy.get("/").text() == "two"
+    });
+
+    turn("..3", "version = 1\nnonsense = true\n");
+    let told = || proxy.status()["config"]["last_reload"]["error"].to_string();
+    eventually("the refused file in the status", PATIENCE, || {
+        told().contains("nonsense")
+    });
+    assert_eq!(proxy.get("/").text(), "two");
 }

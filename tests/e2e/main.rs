@@ -21,6 +21,7 @@ mod basic;
 mod cli;
 mod clients;
 mod events;
+mod frames;
 mod harness;
 mod identity;
 mod incident;
