@@ -135,8 +135,34 @@ pub struct Upstream {
     pub connections: u64,
     /// What it carried.
     pub traffic: Traffic,
+    /// Its recent latencies, over one span after the other; none before the first exchange.
+    pub windows: Vec<Window>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// Recent latencies over a span of time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// The span: 10, 60, 300, 3600.
+    pub over_seconds: u64,
+    /// Exchanges that ended in it.
+    pub requests: u64,
+    /// By phase, and in `total`; none without exchanges.
+    pub phases: Vec<Quantiles>,
+}
+
+/// The quantiles of one phase, each at most 1% off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say the quantiles")]
+pub struct Quantiles {
+    /// Which.
+    pub phase: String,
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p98_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub p99_9_ms: Option<f64>,
 }
 
 /// One endpoint.

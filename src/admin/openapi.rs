@@ -17,7 +17,7 @@ pub(super) const GET_PATHS: [(&str, &str); 17] = [
     ),
     (
         "/api/v1/upstreams",
-        "Upstreams, their endpoints and traffic.",
+        "Upstreams, their endpoints, traffic and recent latencies by phase.",
     ),
     (
         "/api/v1/routes",

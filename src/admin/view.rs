@@ -16,10 +16,11 @@ pub(super) use self::requests::{inflight, why};
 use super::{AdminState, api};
 use crate::clock::SystemClock;
 use crate::config::plan::{HostMatch, Match, PathMatch};
-use crate::model::{RouteId, UpstreamId};
+use crate::measure::sketch::FineSketch;
+use crate::model::{Phase, RouteId, UpstreamId};
 use crate::observe::access_log::rfc3339;
 use crate::observe::snapshot::{EndpointView, ListenerView, UpstreamView};
-use crate::observe::tables::{OUTCOMES, Summary};
+use crate::observe::tables::{OUTCOMES, SPANS, Summary};
 
 pub(super) fn status(state: &AdminState) -> api::Status {
     let status = &state.status;
@@ -97,7 +98,41 @@ fn upstream(state: &AdminState, view: &UpstreamView) -> api::Upstream {
         in_flight: view.in_flight,
         connections: view.connections,
         traffic: traffic(summary.unwrap_or_default()),
+        windows: id.map_or_else(Vec::new, |id| windows(state, UpstreamId::new(id))),
         endpoints: view.endpoints.iter().map(endpoint).collect(),
+    }
+}
+
+fn windows(state: &AdminState, upstream: UpstreamId) -> Vec<api::Window> {
+    let Some(latencies) = state.metrics.latencies(upstream) else {
+        return Vec::new();
+    };
+    let names = Phase::ALL.map(Phase::as_str);
+    let spans = SPANS.iter().zip(latencies.iter());
+    let windows = spans.map(|(span, sketches)| {
+        let requests = sketches.first().map_or(0, FineSketch::count);
+        let phases = names.into_iter().chain(["total"]).zip(sketches);
+        api::Window {
+            over_seconds: span.as_secs(),
+            requests,
+            phases: phases
+                .filter(|_| requests > 0)
+                .map(|(phase, sketch)| quantiles(phase, sketch))
+                .collect(),
+        }
+    });
+    windows.collect()
+}
+
+fn quantiles(phase: &str, sketch: &FineSketch) -> api::Quantiles {
+    let at = |q| milliseconds(sketch.quantile(q));
+    api::Quantiles {
+        phase: phase.to_owned(),
+        p50_ms: at(0.5),
+        p90_ms: at(0.9),
+        p98_ms: at(0.98),
+        p99_ms: at(0.99),
+        p99_9_ms: at(0.999),
     }
 }
 

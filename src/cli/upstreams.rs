@@ -22,6 +22,7 @@ fn table(answer: &Upstreams, style: Style) -> String {
         }
     }
     let mut text = table.render(style);
+    text.push_str(&phases(answer, style));
     for upstream in &answer.upstreams {
         for endpoint in upstream.endpoints.iter().filter(|e| !e.healthy) {
             if let Some(message) = &endpoint.message {
@@ -32,6 +33,37 @@ fn table(answer: &Upstreams, style: Style) -> String {
     }
     text
 }
+
+/// Where the last minute's time went: the phases that took any to speak of.
+fn phases(answer: &Upstreams, style: Style) -> String {
+    let mut table = Table::new(["LAST MINUTE", "P50", "P90", "P98", "P99", "P99.9"], 1);
+    let mut empty = true;
+    for upstream in &answer.upstreams {
+        let minute = upstream.windows.iter().find(|one| one.over_seconds == 60);
+        let phases = minute.map_or(&[][..], |window| &window.phases);
+        for one in phases
+            .iter()
+            .filter(|one| one.p99_9_ms >= Some(WORTH_A_LINE))
+        {
+            empty = false;
+            table.row([
+                format!("{} {}", upstream.name, one.phase).into(),
+                latency(one.p50_ms).into(),
+                latency(one.p90_ms).into(),
+                latency(one.p98_ms).into(),
+                latency(one.p99_ms).into(),
+                latency(one.p99_9_ms).into(),
+            ]);
+        }
+    }
+    if empty {
+        return String::new();
+    }
+    format!("\n{}", table.render(style))
+}
+
+/// Milliseconds below which a phase is left out.
+const WORTH_A_LINE: f64 = 0.1;
 
 fn of_upstream(upstream: &Upstream) -> [Cell; 8] {
     let all = upstream.endpoints.len();

@@ -10,3 +10,4 @@ pub mod share;
 pub mod sketch;
 pub mod slots;
 pub mod topk;
+pub mod window;

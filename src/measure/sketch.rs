@@ -5,12 +5,16 @@
 //! Prometheus's native histograms with schema 3, made linear inside a power of two to save the logarithm.
 //! Where thousands of them are kept there is a [`SmallSketch`]: four cells from 2^16 (65 µs) to 2^36 (69 s),
 //! 12.5% off at most, in 328 bytes.
+//! For objectives there is a [`FineSketch`]: sixty-four cells, 0.8% off at most, in 6.9 KB.
 //! What it does badly: it knows nothing finer than its first cell. Depends on nothing.
 
 use std::time::Duration;
 
 /// Eight cells to a power of two, 872 bytes.
 pub type Sketch = Cells<3, 10, 37, 218>;
+
+/// Sixty-four cells to a power of two, 6,920 bytes.
+pub type FineSketch = Cells<6, 10, 37, 1_730>;
 
 /// Four cells to a power of two, 328 bytes.
 pub type SmallSketch = Cells<2, 16, 36, 82>;
@@ -51,6 +55,19 @@ impl<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS:
     pub fn halve(&mut self) {
         for cell in &mut self.cells {
             *cell /= 2;
+        }
+    }
+
+    /// The cells that hold something, and how much.
+    pub fn filled(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        let cells = (0..).zip(&self.cells);
+        cells.filter_map(|(cell, count)| (*count > 0).then_some((cell, *count)))
+    }
+
+    /// Adds `count` durations of a [filled](Self::filled) cell.
+    pub fn add(&mut self, cell: u16, count: u32) {
+        if let Some(mine) = self.cells.get_mut(usize::from(cell)) {
+            *mine = mine.saturating_add(count);
         }
     }
 

@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 use super::export::{Exported, Exports, Thread};
 use super::log_writer::LogWriter;
 use super::recorder::{Batch, Drops, Pool, Recorder, Sampling, Shared};
-use super::tables::{Families, Summary, Tables, Totals};
+use super::tables::{Families, Latencies, Summary, Tables, Totals};
 use super::why::{Memory, Why};
 use crate::clock::{Instant, SystemClock};
 use crate::config::plan::Telemetry;
@@ -74,6 +74,12 @@ impl Metrics {
     #[must_use]
     pub fn upstream(&self, upstream: UpstreamId) -> Option<Summary> {
         self.tables().upstream(upstream, SystemClock.now())
+    }
+
+    /// The recent latencies of `upstream`; none if nothing was measured.
+    #[must_use]
+    pub fn latencies(&self, upstream: UpstreamId) -> Option<Box<Latencies>> {
+        self.tables().latencies(upstream, SystemClock.now())
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {

@@ -11,6 +11,8 @@ use super::series::Series;
 use crate::clock::Instant;
 use crate::measure::histogram::Histogram;
 use crate::measure::recent::{Recent, RecentSummary};
+use crate::measure::sketch::FineSketch;
+use crate::measure::window::Window;
 use crate::model::{EndpointId, MethodLabel, Outcome, Phase, Reason, RouteId, TierId, UpstreamId};
 
 /// Bound on the series of one family.
@@ -18,6 +20,17 @@ pub const MAX_SERIES: usize = 4_096;
 
 /// Bound on the routes, and on the upstreams, that have a summary of their own.
 const MAX_SUBJECTS: usize = 4_096;
+
+/// Bound on the upstreams whose phases have windows: one takes 110 KB, and up to some MB under load.
+const MAX_WINDOWED: usize = 256;
+
+/// The spans quantiles are told over.
+pub const SPANS: [Duration; 4] = [
+    Duration::from_secs(10),
+    Duration::from_mins(1),
+    Duration::from_mins(5),
+    Window::LONGEST,
+];
 
 /// The labels of a server-side duration, packed into one integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +193,12 @@ pub struct Summary {
     pub recent: RecentSummary,
 }
 
+/// The recent latencies of an upstream's exchanges by phase, and in total.
+type Windows = [Window; Phase::ALL.len() + 1];
+
+/// Recent latencies by [`SPANS`]; in each by [`Phase::ALL`], the total behind them.
+pub type Latencies = [[FineSketch; Phase::ALL.len() + 1]; SPANS.len()];
+
 #[derive(Debug, Default)]
 struct Subject {
     requests: u64,
@@ -222,6 +241,7 @@ pub struct Tables {
     families: Families,
     routes: Vec<Option<Box<Subject>>>,
     upstreams: Vec<Option<Box<Subject>>>,
+    windows: Vec<Option<Box<Windows>>>,
     start: Instant,
 }
 
@@ -240,6 +260,7 @@ impl Tables {
             },
             routes: Vec::new(),
             upstreams: Vec::new(),
+            windows: Vec::new(),
             start,
         }
     }
@@ -260,6 +281,19 @@ impl Tables {
     #[must_use]
     pub fn upstream(&self, upstream: UpstreamId, now: Instant) -> Option<Summary> {
         self.summary(self.upstreams.get(upstream.index())?.as_deref()?, now)
+    }
+
+    /// The recent latencies of `upstream`, if it has any.
+    #[must_use]
+    pub fn latencies(&self, upstream: UpstreamId, now: Instant) -> Option<Box<Latencies>> {
+        let windows = self.windows.get(upstream.index())?.as_deref()?;
+        let mut all = Box::<Latencies>::default();
+        for (span, phases) in SPANS.into_iter().zip(all.iter_mut()) {
+            for (window, sketch) in windows.iter().zip(phases) {
+                *sketch = window.over(span, now);
+            }
+        }
+        Some(all)
     }
 
     fn summary(&self, subject: &Subject, now: Instant) -> Option<Summary> {
@@ -299,12 +333,23 @@ impl Tables {
         }
 
         let route = exchange.route.map(RouteId::index);
-        if let Some(subject) = route.and_then(|index| subject(&mut self.routes, index)) {
+        if let Some(subject) =
+            route.and_then(|index| subject(&mut self.routes, index, MAX_SUBJECTS))
+        {
             subject.record(now, exchange, error, Some(total));
         }
         let upstream = exchange.upstream.map(UpstreamId::index);
-        if let Some(subject) = upstream.and_then(|index| subject(&mut self.upstreams, index)) {
+        if let Some(subject) =
+            upstream.and_then(|index| subject(&mut self.upstreams, index, MAX_SUBJECTS))
+        {
             subject.record(now, exchange, error, upstream_time);
+        }
+        if let Some(windows) =
+            upstream.and_then(|index| subject(&mut self.windows, index, MAX_WINDOWED))
+        {
+            for (window, time) in windows.iter_mut().zip(phases.into_iter().chain([total])) {
+                window.record(now, time);
+            }
         }
     }
 }
@@ -357,9 +402,13 @@ fn nanos(duration: Duration) -> u64 {
         .min(u64::MAX >> 3)
 }
 
-fn subject(subjects: &mut Vec<Option<Box<Subject>>>, index: usize) -> Option<&mut Subject> {
+fn subject<T: Default>(
+    subjects: &mut Vec<Option<Box<T>>>,
+    index: usize,
+    bound: usize,
+) -> Option<&mut T> {
     if index >= subjects.len() {
-        if index >= MAX_SUBJECTS {
+        if index >= bound {
             return None;
         }
         subjects.resize_with(index + 1, || None);
@@ -524,6 +573,23 @@ pub(crate) mod tests {
         assert!(upstream.recent.p50 < Some(Duration::from_millis(14)));
         assert_eq!(tables.route(RouteId::new(0), Instant::ZERO), None);
         assert_eq!(tables.route(RouteId::new(9), Instant::ZERO), None);
+    }
+
+    #[test]
+    fn every_phase_has_its_recent_quantiles_and_so_has_the_total() {
+        let mut tables = Tables::new(Instant::ZERO);
+        tables.fold(&answered(), Instant::ZERO);
+        let later = Instant::ZERO.after(Duration::from_secs(40));
+        let upstream = UpstreamId::new(2);
+        let [ten, minute, _, hour] = *tables.latencies(upstream, later).unwrap();
+        assert!(ten.iter().all(|sketch| sketch.count() == 0));
+        for span in [minute, hour] {
+            let medians = span.map(|sketch| sketch.quantile(0.5).unwrap().as_secs_f64() * 1e3);
+            for (median, exact) in medians.into_iter().zip([1., 2., 3., 4., 4., 4., 3., 21.]) {
+                assert!((median / exact - 1.0).abs() < 0.01, "{median} for {exact}");
+            }
+        }
+        assert!(tables.latencies(UpstreamId::new(1), later).is_none());
     }
 
     #[test]
