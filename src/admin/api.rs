@@ -136,6 +136,7 @@ pub struct Upstream {
     /// What it carried.
     pub traffic: Traffic,
     /// Its recent latencies, over one span after the other; none before the first exchange.
+    #[serde(default)]
     pub windows: Vec<Window>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,

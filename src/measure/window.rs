@@ -197,7 +197,7 @@ mod tests {
             let sketch = window.over(Duration::from_secs(span), at(now));
             prop_assert_eq!(sketch.count(), exact.len() as u64);
             let rank = super::super::sketch::rank(q, exact.len() as u64).unwrap();
-            let exact = exact[rank as usize - 1] as f64;
+            let exact = exact[usize::try_from(rank).unwrap() - 1] as f64;
             let estimate = sketch.quantile(q).unwrap().as_secs_f64() * 1e9;
             prop_assert!((estimate / exact - 1.0).abs() <= 0.01, "{estimate} for {exact}");
         }

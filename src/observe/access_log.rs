@@ -332,6 +332,7 @@ pub(crate) mod tests {
             endpoint: "10.0.0.1:8080",
             trail: const { &Trail::new() },
             trace: None,
+            told: &[],
         }
     }
 

@@ -275,6 +275,9 @@ fn fold(batch: Batch, metrics: &Metrics, taps: &mut [Box<dyn Tap>], log: &LogWri
     for exchange in &batch.exchanges {
         tables.fold(exchange, now);
     }
+    for told in &batch.told {
+        tables.fold_told(told);
+    }
     for (exchange, client) in batch.exchanges.iter().zip(batch.names.iter()) {
         accounts.fold(exchange, client, now);
     }

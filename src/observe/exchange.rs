@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::components::Told;
 use super::trace::record::Traced;
 use super::why::Trail;
 use crate::model::{
@@ -101,4 +102,6 @@ pub struct Line<'a> {
     pub trail: &'a Trail,
     /// Its place in its trace; none when nobody is sent traces.
     pub trace: Option<Traced<'a>>,
+    /// What the upstream said of its own time.
+    pub told: &'a [Told],
 }

@@ -11,6 +11,7 @@
 pub mod access_log;
 pub mod accounts;
 pub mod collector;
+pub mod components;
 pub mod events;
 pub mod exchange;
 pub mod export;

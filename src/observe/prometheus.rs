@@ -57,6 +57,7 @@ pub fn render(
             metrics.drops().exchanges(),
             metrics.drops().lines(),
             metrics.drops().decisions(),
+            metrics.drops().told(),
         ],
         traces_dropped: metrics.drops().traces(),
         exported: metrics.exports(),
@@ -111,9 +112,9 @@ pub fn classic(openmetrics: &str) -> String {
 struct Exposition {
     families: Families,
     client_series: Vec<ClientSeries>,
-    dropped: [u64; 3],
     traces_dropped: u64,
     exported: [Exported; 3],
+    dropped: [u64; 4],
     directories: Arc<Directories>,
     snapshot: Snapshot,
     reload_ok: bool,
@@ -128,6 +129,7 @@ impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut out = Out(encoder);
         self.durations(&mut out)?;
+        self.components(&mut out)?;
         self.counters(&mut out)?;
         self.gauges(&mut out)?;
         self.protection(&mut out)?;
@@ -255,6 +257,24 @@ impl Exposition {
         )
     }
 
+    fn components(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let components = &self.families.components;
+        let labels = |upstream, name: Option<&Arc<str>>| {
+            let name = name.map_or_else(|| OTHER.into(), Arc::clone);
+            [("upstream", upstream), ("component", name)]
+        };
+        let rows = components.iter().map(|(upstream, name, histogram)| {
+            (labels(self.upstream_name(Some(upstream)), name), histogram)
+        });
+        let other = components.other();
+        let other = other.map(|(histogram, _)| (labels(OTHER.into(), None), histogram));
+        out.histograms(
+            "tidegate_component_duration",
+            "Time upstreams say, in Server-Timing, that their parts took.",
+            rows.chain(other),
+        )
+    }
+
     fn counters(&self, out: &mut Out<'_>) -> Result<(), Error> {
         let families = &self.families;
         let outcomes = OUTCOMES.map(|outcome| [("outcome", outcome.as_str())]);
@@ -296,7 +316,7 @@ impl Exposition {
         fn folded<V: Default>(series: &Series<V>) -> u64 {
             series.other().map_or(0, |(_, folded)| folded)
         }
-        let [exchanges, lines, decisions] = self.dropped;
+        let [exchanges, lines, decisions, told] = self.dropped;
         let help = "Exchanges missing from these metrics because the observer lagged.";
         out.counter("tidegate_exchanges_dropped", help, None, Some(exchanges))?;
         let help = "Access-log lines that were not written.";
@@ -304,6 +324,8 @@ impl Exposition {
         let help = "Requests that `why` cannot explain because the observer lagged.";
         out.counter("tidegate_decisions_dropped", help, None, Some(decisions))?;
         self.exports(out)?;
+        let help = "Durations told by upstreams that are in no metric because the observer lagged.";
+        out.counter("tidegate_components_dropped", help, None, Some(told))?;
         let families = &self.families;
         out.counters(
             "tidegate_series_folded",
@@ -324,6 +346,10 @@ impl Exposition {
                 (
                     [("family", "tidegate_request_bytes")],
                     folded(&families.bytes),
+                ),
+                (
+                    [("family", "tidegate_component_duration_seconds")],
+                    families.components.other().map_or(0, |(_, folded)| folded),
                 ),
             ],
         )

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::access_log::{Encoder, is_remarkable};
+use super::components::Told;
 use super::exchange::{Exchange, Line};
 use super::names::Names;
 use super::trace;
@@ -27,9 +28,10 @@ const MAX_EXCHANGES: usize = 65_536;
 const MAX_LINES: usize = 8 << 20;
 /// and so many requests with the decisions about them.
 const MAX_RECORDS: usize = 8_192;
-
-/// and so many whose traces are kept.
+/// and so many whose traces are kept,
 const MAX_TRACES: usize = 8_192;
+/// and so many words of upstreams on their own time.
+const MAX_TOLD: usize = 65_536;
 
 /// What was dropped because someone behind could not keep up, since the start.
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ pub struct Drops {
     lines: AtomicU64,
     decisions: AtomicU64,
     traces: AtomicU64,
+    told: AtomicU64,
 }
 
 impl Drops {
@@ -63,6 +66,12 @@ impl Drops {
     #[must_use]
     pub fn traces(&self) -> u64 {
         self.traces.load(Ordering::Relaxed)
+    }
+
+    /// Durations of upstreams' components that are in no metric.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     pub(super) fn add_exchanges(&self, count: usize) {
@@ -149,6 +158,7 @@ pub(super) struct Batch {
     pub(super) line_count: u64,
     pub(super) records: Vec<Record>,
     pub(super) traces: Vec<trace::Record>,
+    pub(super) told: Vec<Told>,
 }
 
 /// Emptied buffers on their way back to the workers.
@@ -180,6 +190,7 @@ impl Pool {
             line_count: 0,
             records: Vec::new(),
             traces: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -272,6 +283,13 @@ impl Recorder {
                 self.shared.drops.traces.fetch_add(1, Ordering::Relaxed);
             }
         }
+        if !line.told.is_empty() {
+            let room = MAX_TOLD.saturating_sub(batch.told.len());
+            let (kept, lost) = line.told.split_at(room.min(line.told.len()));
+            batch.told.extend_from_slice(kept);
+            let dropped = &self.shared.drops.told;
+            dropped.fetch_add(lost.len() as u64, Ordering::Relaxed);
+        }
         if batch.exchanges.len() < MAX_EXCHANGES {
             batch.exchanges.push(exchange);
             batch.names.push(line.client);
@@ -319,6 +337,8 @@ impl Recorder {
     fn lose(&self, batch: &Batch) {
         self.shared.drops.add_exchanges(batch.exchanges.len());
         self.shared.drops.add_lines(batch.line_count);
+        let told = batch.told.len() as u64;
+        self.shared.drops.told.fetch_add(told, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::components::{Components, Told};
 use super::exchange::Exchange;
 use super::series::Series;
 use crate::clock::Instant;
@@ -231,6 +232,8 @@ pub struct Families {
     pub rejected: Series<u64>,
     /// Request and response body bytes by route + 1; 0: no route.
     pub bytes: Series<(u64, u64)>,
+    /// `tidegate_component_duration_seconds`.
+    pub components: Components,
     /// Sums over everything.
     pub totals: Totals,
 }
@@ -256,6 +259,7 @@ impl Tables {
                 phases: Series::new(MAX_SERIES / Phase::ALL.len()),
                 rejected: Series::new(MAX_SERIES),
                 bytes: Series::new(MAX_SERIES),
+                components: Components::new(MAX_SERIES),
                 totals: Totals::default(),
             },
             routes: Vec::new(),
@@ -304,6 +308,11 @@ impl Tables {
             bytes_out: subject.bytes_out,
             recent: subject.recent.summary(self.start, now),
         })
+    }
+
+    /// Folds what an upstream said of its own time.
+    pub fn fold_told(&mut self, told: &Told) {
+        self.families.components.fold(told);
     }
 
     /// Folds one exchange that ended about `now`.

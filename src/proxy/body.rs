@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use super::h2stream::{H2Body, UpstreamStream};
 use super::hold::Hold;
+use super::ingress;
 use super::pool::{H1Conn, Timer};
 use super::track::Track;
 use crate::clock::{Instant, SystemClock};
@@ -517,6 +518,7 @@ impl Body for ResponseBody {
                 let last = match frame.trailers_ref() {
                     Some(trailers) => {
                         passed.hold.trailers(trailers);
+                        ingress::timing(track, trailers);
                         true
                     }
                     None => {

@@ -19,6 +19,8 @@ use super::tracing;
 use super::track::Track;
 use crate::clock::Instant;
 use crate::config::plan::HeaderEdits;
+use crate::model::Phase;
+use crate::observe::components::{self, Told};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -30,6 +32,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -59,6 +62,7 @@ impl Fields {
     const VALIDATOR: u16 = 1 << 8;
     /// Where a request belongs in a trace.
     const TRACE: u16 = 1 << 9;
+    const SERVER_TIMING: u16 = 1 << 10;
 
     const fn has(self, field: u16) -> bool {
         self.0 & field != 0
@@ -83,6 +87,7 @@ impl Fields {
                 "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_BY_HOP,
                 "x-real-ip" => Self::CLAIMS,
                 name if tracing::is_context(name) => Self::CLAIMS | Self::TRACE,
+                "server-timing" => Self::SERVER_TIMING,
                 "grpc-timeout" | "x-envoy-expected-rq-timeout-ms" => Self::DEADLINE,
                 _ => 0,
             },
@@ -411,8 +416,42 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
         let seconds = asked.and_then(|value| value.to_str().ok()?.parse().ok());
         track.exchange.retry_after = seconds.unwrap_or(0);
     }
+    if fields.has(Fields::SERVER_TIMING) {
+        timing(track, headers);
+    }
+    if track.conn.peer.trusted {
+        own_timing(track, headers);
+    }
     if let Ok(value) = HeaderValue::from_str(track.request_id()) {
         headers.insert(X_REQUEST_ID, value);
+    }
+}
+
+/// Takes in what the upstream says of its own time, in its headers or trailers.
+pub(crate) fn timing(track: &mut Track, headers: &HeaderMap) {
+    let Some(upstream) = track.exchange.upstream else {
+        return;
+    };
+    let fields = headers.get_all(SERVER_TIMING).into_iter();
+    let fields = fields.filter_map(|value| value.to_str().ok());
+    let room = components::MAX_READ.saturating_sub(track.told.len());
+    let told = fields.flat_map(components::read).take(room);
+    track.told.extend(told.map(|(name, nanos)| Told {
+        upstream,
+        name: name.into(),
+        nanos,
+    }));
+}
+
+/// Tells a trusted peer where the time went so far.
+fn own_timing(track: &Track, headers: &mut HeaderMap) {
+    let phases = [Phase::Decide, Phase::Queue, Phase::Connect, Phase::Wait];
+    let told = phases.map(|phase| {
+        let milliseconds = track.exchange.phases.get(phase).as_secs_f64() * 1e3;
+        format!("tidegate-{};dur={milliseconds:.3}", phase.as_str())
+    });
+    if let Ok(value) = HeaderValue::try_from(told.join(", ")) {
+        headers.append(SERVER_TIMING, value);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::clock::Instant;
 use crate::engine::rate::Shares;
 use crate::engine::upstream::EndpointState;
 use crate::model::{ClientId, MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
+use crate::observe::components::Told;
 use crate::observe::exchange::{Exchange, Line};
 use crate::observe::trace::record::Traced;
 use crate::observe::trace::{Attempts, Context};
@@ -42,6 +43,8 @@ pub(crate) struct Track {
     /// Its entry among the requests under way.
     entry: usize,
     trail: Trail,
+    /// What the upstream said of its own time.
+    pub(crate) told: Vec<Told>,
     pub(crate) trace_id: Option<[u8; 32]>,
     /// Its place in its trace; none when nobody is sent traces.
     pub(crate) trace: Option<Context>,
@@ -111,6 +114,7 @@ impl Track {
             request_id,
             entry,
             trail: Trail::new(),
+            told: Vec::new(),
             trace_id: None,
             trace: None,
             attempts: Attempts::default(),
@@ -352,6 +356,7 @@ impl Drop for Track {
                 attempts: &self.attempts,
                 head: micros(self.head),
             }),
+            told: &self.told,
         };
         self.conn.worker.record(self.exchange, &line);
         self.conn.worker.in_flight().leave(self.entry);
