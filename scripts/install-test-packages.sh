@@ -12,6 +12,7 @@ nghttp2-client  h2load   HTTP/2 load (h2load) and a second HTTP/2 implementation
 nginx           nginx    origin and peer in the benchmark
 openssl         openssl  a second TLS implementation, to check certificates from outside
 procps          ps       looks at processes from outside
+prometheus      prometheus  scrapes the proxy, and checks its rules and dashboards (promtool)
 python3         python3  scripts that check documents and examples
 util-linux      taskset  pins a benchmark process to a core, and ends it with its parent (setpriv)
 wrk             wrk      HTTP/1.1 load"
@@ -65,7 +66,7 @@ $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 
 # Nor may it start at the next boot. Only what was installed just now: one that was here is its owner's.
 if [ -d /run/systemd/system ]; then
-    for service in nginx haproxy; do
+    for service in nginx haproxy prometheus; do
         case " $missing " in
         *" $service "*) $as_root systemctl disable --now "$service" || true ;;
         esac

@@ -28,6 +28,7 @@ mod incident;
 mod lifecycle;
 mod listeners;
 mod malformed;
+mod monitoring;
 mod protection;
 mod protocols;
 mod rates;
