@@ -29,6 +29,7 @@ mod lifecycle;
 mod listeners;
 mod malformed;
 mod monitoring;
+mod phases;
 mod protection;
 mod protocols;
 mod rates;
