@@ -24,6 +24,7 @@ OVERVIEW = [
     ("Client connections", "short", [("sum by (listener) (tidegate_connections)", "{{listener}}")]),
     ("Headroom by upstream", "percentunit", [("tidegate_upstream_headroom_ratio", "{{upstream}}")]),
     ("CPU of the proxy for each request", "s", [(f"sum(rate(process_cpu_seconds_total{{job=\"tidegate\"}}{RATE})) / sum(rate(tidegate_exchanges_total{RATE}))", "CPU")]),
+    ("Delay of the event loops", "s", [(f"sum by (worker) (rate(tidegate_event_loop_late_seconds_total{RATE})) / sum by (worker) (rate(tidegate_event_loop_beats_total{RATE}))", "worker {{worker}}")]),
     ("Records lost", "short", [(f"sum(increase(tidegate_exchanges_dropped_total{RATE}))", "exchanges"), (f"sum(increase(tidegate_access_log_lines_dropped_total{RATE}))", "log lines")]),
 ]
 UPSTREAM = [

@@ -63,6 +63,7 @@ fn plan() -> Plan {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        loops: Vec::new(),
         issuers: vec![IssuerView {
             url: "https://idp/keys".into(),
             keys: 2,

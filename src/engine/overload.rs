@@ -91,6 +91,9 @@ pub struct Pulse {
     due: AtomicU64,
     /// By how much a beat was late at most, since that was asked for, in nanoseconds.
     late: AtomicU64,
+    /// How often it beat, and how late in all, in nanoseconds.
+    beats: AtomicU64,
+    late_total: AtomicU64,
 }
 
 impl Default for Pulse {
@@ -98,6 +101,8 @@ impl Default for Pulse {
         Self {
             due: AtomicU64::new(NEVER),
             late: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+            late_total: AtomicU64::new(0),
         }
     }
 }
@@ -112,6 +117,8 @@ impl Pulse {
             .as_nanos()
             .saturating_sub(self.due.load(Ordering::Relaxed));
         self.late.fetch_max(late, Ordering::Relaxed);
+        self.late_total.fetch_add(late, Ordering::Relaxed);
+        self.beats.fetch_add(1, Ordering::Relaxed);
         self.due
             .store(now.after(period).as_nanos(), Ordering::Relaxed);
     }
@@ -119,6 +126,13 @@ impl Pulse {
     /// The worker ends.
     pub fn stop(&self) {
         self.due.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// How often it beat since the start, and how late in all.
+    pub fn total(&self) -> (u64, Duration) {
+        let late = self.late_total.load(Ordering::Relaxed);
+        let beats = self.beats.load(Ordering::Relaxed);
+        (beats, Duration::from_nanos(late))
     }
 
     /// How late it ran at most since the last call, or runs now.
@@ -178,5 +192,6 @@ mod tests {
         assert_eq!(pulse.lag(at(1_930)), Duration::from_millis(700));
         pulse.stop();
         assert_eq!(pulse.lag(at(9_000)), Duration::ZERO);
+        assert_eq!(pulse.total(), (2, Duration::from_millis(30)));
     }
 }

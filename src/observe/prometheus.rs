@@ -132,6 +132,7 @@ impl Collector for Exposition {
         self.components(&mut out)?;
         self.counters(&mut out)?;
         self.gauges(&mut out)?;
+        self.loops(&mut out)?;
         self.protection(&mut out)?;
         self.clients(&mut out)?;
         self.configuration(&mut out)?;
@@ -353,6 +354,18 @@ impl Exposition {
                 ),
             ],
         )
+    }
+
+    /// How late the kernel and what else runs in a worker let it be: late ÷ beats is the mean delay.
+    fn loops(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let loops = self.snapshot.loops.iter().enumerate();
+        let loops = loops.map(|(worker, total)| ([("worker", worker.to_string())], *total));
+        let rows = loops.clone().map(|(labels, (beats, _))| (labels, beats));
+        let help = "Times a worker's event loop was to wake, ten a second.";
+        out.counters("tidegate_event_loop_beats", help, rows)?;
+        let rows = loops.map(|(labels, (_, late))| (labels, late.as_secs_f64()));
+        let help = "Time a worker's event loop woke too late, in all.";
+        out.counters("tidegate_event_loop_late_seconds", help, rows)
     }
 
     fn gauges(&self, out: &mut Out<'_>) -> Result<(), Error> {

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub issuers: Vec<IssuerView>,
     /// Rate limits, in the order of the plan.
     pub rate_limits: Vec<RateLimitView>,
+    /// How often each worker's event loop was asked to wake at a certain time, and how late it did in all.
+    pub loops: Vec<(u64, Duration)>,
     /// Routes that have a breaker of their own, in the order of the plan.
     pub route_circuits: Vec<CircuitView>,
     /// Every cause a diagnosis may find, and whether it is found now.

@@ -7,6 +7,7 @@ use crate::clock::{Instant, SystemClock};
 use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::engine::breaker::State;
 use crate::engine::circuit::{Circuit, Mode};
+use crate::engine::overload::Pulse;
 use crate::engine::protection::{LimitReport, Protection};
 use crate::engine::rate::Limit;
 use crate::engine::retry::Failure;
@@ -88,6 +89,7 @@ impl Views {
             rate_limits,
             listeners,
             upstreams,
+            loops: self.shared.pulses.iter().map(Pulse::total).collect(),
             route_circuits,
             causes: self.causes(),
         }

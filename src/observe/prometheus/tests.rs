@@ -24,6 +24,7 @@ fn directories() -> Arc<Directories> {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        loops: vec![(40, std::time::Duration::from_millis(500))],
         issuers: vec![IssuerView {
             url: "https://idp/keys".into(),
             keys: 2,
@@ -113,6 +114,8 @@ fn a_scrape_holds_every_family_with_its_labels() {
         "tidegate_inflight{upstream=\"orders\"} 7",
         "tidegate_endpoint_healthy{upstream=\"orders\",endpoint=\"10.0.0.1:8080\"} 0",
         "tidegate_connections{listener=\"public\"} 5",
+        "tidegate_event_loop_beats_total{worker=\"0\"} 40",
+        "tidegate_event_loop_late_seconds_total{worker=\"0\"} 0.5",
         "tidegate_config_reload_success 0",
         "tidegate_config_reloads_total{result=\"error\"} 1",
     ] {
