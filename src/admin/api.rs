@@ -481,3 +481,27 @@ pub struct WhyDecision {
     /// `requests`, `seconds`, `ratio`; none for a status.
     pub unit: Option<String>,
 }
+
+/// `GET /api/v1/host`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// The kernel, the machine's name and its kind, as `sar` begins.
+    pub system: [String; 3],
+    /// CPUs there are.
+    pub cpus: usize,
+    /// What went on, the oldest first.
+    pub rows: Vec<HostRow>,
+}
+
+/// What went on in one step of time. The columns are called as in `sar`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostRow {
+    /// When it ended.
+    pub at: String,
+    /// How long it was.
+    pub seconds: f64,
+    /// Groups of columns: `cpu`, `memory`, `queue`, `pressure`, `network`, `loopback`, `tcp`, `tasks`, `disks`,
+    /// `process`.
+    #[serde(flatten)]
+    pub groups: BTreeMap<String, BTreeMap<String, f64>>,
+}

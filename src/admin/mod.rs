@@ -32,6 +32,7 @@ use crate::engine::registry::Directories;
 use crate::incident::watch::Latest;
 use crate::observe::collector::Metrics;
 use crate::observe::events::Events;
+use crate::observe::host::Host;
 use crate::observe::inflight::InFlight;
 use crate::observe::prometheus;
 use crate::observe::snapshot::Snapshot;
@@ -41,6 +42,7 @@ pub mod api;
 mod change;
 mod events;
 mod guard;
+mod host;
 mod openapi;
 mod page;
 mod problem;
@@ -103,6 +105,8 @@ pub struct AdminState {
     pub latest: Arc<Latest>,
     /// What changes.
     pub events: Arc<Events>,
+    /// The machine, second by second.
+    pub host_samples: Arc<Host>,
     /// What the process is doing.
     pub status: Arc<Status>,
     /// Reads the data plane's live values now.
@@ -144,6 +148,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
         .route("/api/v1/events", get(events::events))
+        .route("/api/v1/host", get(host::host))
         .route("/api/v1/inflight", get(inflight))
         .route("/api/v1/why/{request_id}", get(why))
         .route("/api/v1/config", get(config))

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 17] = [
+pub(super) const GET_PATHS: [(&str, &str); 18] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -44,6 +44,10 @@ pub(super) const GET_PATHS: [(&str, &str); 17] = [
     (
         "/api/v1/events",
         "State changes as server-sent events; with `recent`, the newest as a list.",
+    ),
+    (
+        "/api/v1/host",
+        "The machine second by second, as sar would show it; `from`, `to` and `step` in seconds.",
     ),
     (
         "/api/v1/inflight",

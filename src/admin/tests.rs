@@ -150,6 +150,7 @@ fn state() -> AdminState {
     });
     AdminState {
         events: Arc::new(events()),
+        host_samples: Arc::new(Host::open(None)),
         plan: Arc::new(ArcSwap::from_pointee(plan())),
         directories: Arc::new(directories),
         metrics: metrics_of(&[answered(), refused()]),

@@ -10,6 +10,7 @@ mod diagnose;
 mod inflight;
 mod query;
 mod run;
+mod sar;
 mod status;
 mod table;
 mod upstreams;
@@ -64,6 +65,9 @@ enum Command {
     /// Say what is wrong, most likely cause first, with the numbers that speak for it and what to do about it.
     #[command(after_help = "Example:\n  tidegate diagnose")]
     Diagnose(QueryArgs),
+    /// Show this machine second by second, as sar does.
+    #[command(after_help = "Example:\n  tidegate sar -q --from 10m --step 10")]
+    Sar(sar::SarArgs),
     /// Show the requests under way, the oldest first.
     #[command(after_help = "Example:\n  tidegate inflight --limit 10")]
     Inflight(inflight::InFlightArgs),
@@ -151,6 +155,7 @@ pub fn run() -> ExitCode {
         Command::Upstreams(query) => upstreams::upstreams(query),
         Command::Clients(args) => clients::clients(args),
         Command::Diagnose(query) => diagnose::diagnose(query),
+        Command::Sar(args) => sar::sar(args),
         Command::Inflight(args) => inflight::inflight(args),
         Command::Why(args) => why::why(args),
         Command::Breaker(args) => breaker::breaker(args),

@@ -15,6 +15,7 @@ pub mod components;
 pub mod events;
 pub mod exchange;
 pub mod export;
+pub mod host;
 pub mod inflight;
 pub mod log_writer;
 mod names;

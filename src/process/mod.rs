@@ -27,7 +27,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::admin;
 use crate::clients::Registry;
 use crate::clock::SystemClock;
-use crate::config::plan::{Bind, HedgeAfter, Plan};
+use crate::config::plan::{self, Bind, HedgeAfter, Plan};
 use crate::config::{Source, diff, explain, watch};
 use crate::discovery::dns::Discovery;
 use crate::discovery::health::{Checks, Tls};
@@ -37,12 +37,13 @@ use crate::engine::overload::{Overload, Pulse};
 use crate::engine::rate::{self, Limits};
 use crate::engine::registry::Directories;
 use crate::engine::route::{Described, Routes};
-use crate::engine::upstream::Upstreams;
+use crate::engine::upstream::{EndpointState, Upstreams};
 use crate::incident::watch::{Latest, Watch};
 use crate::model::RateLimitId;
 use crate::observe::accounts::KnownClient;
 use crate::observe::collector::{Collector, Tap};
 use crate::observe::events::Events;
+use crate::observe::host::Host;
 use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
@@ -108,6 +109,7 @@ struct Process {
     collector: Collector,
     latest: Arc<Latest>,
     events: Arc<Events>,
+    host: Arc<Host>,
     status: Arc<Status>,
     views: Arc<snapshot::Views>,
     discovery: Discovery,
@@ -228,6 +230,7 @@ impl Process {
             collector,
             latest,
             events: Arc::clone(&events),
+            host: host(&plan)?,
             status,
             quotas,
             discovery,
@@ -238,14 +241,7 @@ impl Process {
         process.start_workers(workers)?;
         process.adopt(opened);
         process.discovery.reconcile(&process.upstreams);
-        let tls = |upstream: &_, endpoint: &_| {
-            let (config, server_name) = crate::proxy::endpoint_tls(upstream, endpoint)?;
-            Some(Tls {
-                config,
-                server_name,
-            })
-        };
-        let checks = Checks::new(tls, seed());
+        let checks = Checks::new(check_tls, seed());
         let upstreams = Arc::clone(&process.upstreams);
         tokio::spawn(checks.supervise(upstreams, Arc::clone(&process.changed)));
         tokio::spawn(heartbeat::run(
@@ -358,6 +354,7 @@ impl Process {
             metrics: Arc::clone(self.collector.metrics()),
             latest: Arc::clone(&self.latest),
             events: Arc::clone(&self.events),
+            host_samples: Arc::clone(&self.host),
             status: Arc::clone(&self.status),
             snapshot: Arc::new(move || views.snapshot()),
             inflight: Arc::new(move |limit| Box::pin(inflight::collect(inboxes.clone(), limit))),
@@ -612,6 +609,22 @@ fn collector(
     )?;
     collector.metrics().set_known_clients(known(plan));
     Ok(collector)
+}
+
+/// How a health check of `endpoint` is secured; none: it is not.
+fn check_tls(upstream: &plan::Upstream, endpoint: &EndpointState) -> Option<Tls> {
+    let (config, server_name) = crate::proxy::endpoint_tls(upstream, endpoint)?;
+    Some(Tls {
+        config,
+        server_name,
+    })
+}
+
+/// The machine, sampled from now on.
+fn host(plan: &Plan) -> io::Result<Arc<Host>> {
+    let host = Arc::new(Host::open(plan.server.state_dir.as_deref()));
+    host.start()?;
+    Ok(host)
 }
 
 /// What `plan` says of its routes.
