@@ -197,6 +197,58 @@ impl Outcome {
     }
 }
 
+/// What a cache did about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum CacheResult {
+    /// A stored response answered it.
+    Hit,
+    /// A stale one did: the origin failed, or is asked meanwhile.
+    Stale,
+    /// A stored response answered it once the origin had said that it still holds.
+    Revalidated,
+    /// It was answered by what another request like it brought.
+    Collapsed,
+    /// The origin answered.
+    Miss,
+    /// The cache took no part.
+    Bypass,
+}
+
+impl CacheResult {
+    /// Every result.
+    pub const ALL: [Self; 6] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Collapsed,
+        Self::Miss,
+        Self::Bypass,
+    ];
+
+    /// The word in the access log and in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Collapsed => "collapsed",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+
+    /// Whether it was answered from what is stored.
+    #[must_use]
+    pub const fn is_hit(self) -> bool {
+        matches!(
+            self,
+            Self::Hit | Self::Stale | Self::Revalidated | Self::Collapsed
+        )
+    }
+}
+
 /// The consecutive parts of an exchange. They do not overlap, and sum to its total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]

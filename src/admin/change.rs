@@ -14,9 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::api::BreakerChange;
+use super::api::{BreakerChange, Purge, Purged};
 use super::problem::Problem;
 use super::{AdminState, Command, NoBreaker, Peer};
+use crate::cache::key;
+use crate::cache::purge::Scope;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::engine::breaker::{Order, Position};
@@ -101,6 +103,50 @@ pub(super) async fn breaker(
                 format!("The breaker of {upstream:?} refuses nothing: its mode is {mode}.");
             Err(Problem::new(StatusCode::CONFLICT, detail))
         }
+    }
+}
+
+pub(super) async fn purge(
+    State(state): State<AdminState>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Purged>, Problem> {
+    let form = "{\"url\": \"http://…\", \"reason\": \"…\"}, or with prefix or tag";
+    let purge: Purge = json_body(&headers, body, form)?;
+    let reason = checked(&purge.reason)?;
+    let scope = scope(&purge)?;
+    let caches: Vec<_> = state.caches.all();
+    let meant = |name: &str| purge.cache.as_deref().is_none_or(|wanted| wanted == name);
+    if purge.cache.is_some() && !caches.iter().any(|cache| meant(cache.name())) {
+        let detail = format!("There is no cache {:?}.", purge.cache.unwrap_or_default());
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    }
+    let now = SystemClock.unix_micros() / 1_000;
+    let caches = caches.iter().filter(|cache| meant(cache.name()));
+    let purged = caches
+        .map(|cache| cache.purge(&scope, purge.soft, now))
+        .sum();
+    let (peer, soft) = (name(peer), purge.soft);
+    tracing::info!(target: "audit", action = "purge", %peer, ?scope, soft, reason, purged, "done");
+    Ok(Json(Purged { purged }))
+}
+
+/// What a purge is about.
+fn scope(purge: &Purge) -> Result<Scope, Problem> {
+    let refuse = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, detail.to_owned());
+    match (&purge.url, &purge.prefix, &purge.tag) {
+        (Some(url), None, None) => {
+            let url = key::normal(url).ok_or_else(|| refuse("The url must be absolute."))?;
+            Ok(Scope::Url(url))
+        }
+        (None, Some(prefix), None) => {
+            let prefix = key::normal(prefix);
+            let prefix = prefix.ok_or_else(|| refuse("The prefix must begin like a URL."))?;
+            Ok(Scope::Prefix(prefix))
+        }
+        (None, None, Some(tag)) if !tag.is_empty() => Ok(Scope::Tag(tag.clone())),
+        _ => Err(refuse("Exactly one of url, prefix and tag is needed.")),
     }
 }
 

@@ -25,6 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::problem::Problem;
+use crate::cache::Caches;
 use crate::config::plan::{Plan, Secret};
 use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
@@ -99,6 +100,8 @@ pub struct AdminState {
     pub plan: Arc<ArcSwap<Plan>>,
     /// The names of routes, upstreams and endpoints.
     pub directories: Arc<Directories>,
+    /// The caches.
+    pub caches: Arc<Caches>,
     /// What has been observed.
     pub metrics: Arc<Metrics>,
     /// What is wrong, and how much room there is.
@@ -149,6 +152,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/host", get(host::host))
+        .route("/api/v1/cache", get(caches))
+        .route("/api/v1/cache/purge", post(change::purge))
         .route("/api/v1/inflight", get(inflight))
         .route("/api/v1/why/{request_id}", get(why))
         .route("/api/v1/config", get(config))
@@ -283,6 +288,19 @@ async fn limits(State(state): State<AdminState>) -> Json<api::Limits> {
 async fn breakers(State(state): State<AdminState>) -> Json<api::Breakers> {
     Json(view::breakers(&state))
 }
+
+async fn caches(
+    State(state): State<AdminState>,
+    limit: Result<Query<Limit>, QueryRejection>,
+) -> Result<Json<api::Caches>, Problem> {
+    let (usual, most) = TOP_URLS;
+    let Query(Limit { limit }) =
+        limit.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    Ok(Json(view::caches(&state, limit.unwrap_or(usual).min(most))))
+}
+
+/// How many URLs of a cache are shown unless told, and at most.
+const TOP_URLS: (usize, usize) = (10, 1_000);
 
 /// How many requests `inflight` shows unless told, and at most.
 const IN_FLIGHT: (usize, usize) = (50, 1_000);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 18] = [
+pub(super) const GET_PATHS: [(&str, &str); 19] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -50,6 +50,10 @@ pub(super) const GET_PATHS: [(&str, &str); 18] = [
         "The machine second by second, as sar would show it; `from`, `to` and `step` in seconds.",
     ),
     (
+        "/api/v1/cache",
+        "Caches, how they fare and the URLs that stand out; `limit` says how many.",
+    ),
+    (
         "/api/v1/inflight",
         "The oldest requests under way; `limit` says how many.",
     ),
@@ -62,7 +66,7 @@ pub(super) const GET_PATHS: [(&str, &str); 18] = [
 ];
 
 /// Every path that answers POST, what it does, and the status on success.
-pub(super) const POST_PATHS: [(&str, &str, &str); 3] = [
+pub(super) const POST_PATHS: [(&str, &str, &str); 4] = [
     (
         "/api/v1/reload",
         "Loads the configuration again; 422 tells what is wrong with it.",
@@ -78,7 +82,30 @@ pub(super) const POST_PATHS: [(&str, &str, &str); 3] = [
         "Holds a breaker open or closed for a time, or ends that.",
         "200",
     ),
+    (
+        "/api/v1/cache/purge",
+        "Drops stored responses, or makes them stale: of a URL, a prefix or a tag.",
+        "200",
+    ),
 ];
+
+/// What a purge is asked with.
+fn purge(reason: &Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["reason"],
+        "additionalProperties": false,
+        "properties": {
+            "cache": { "type": "string", "description": "Without: every cache." },
+            "url": { "type": "string" },
+            "prefix": { "type": "string" },
+            "tag": { "type": "string" },
+            "soft": { "type": "boolean", "default": false },
+            "reason": reason,
+        },
+        "description": "Exactly one of url, prefix and tag.",
+    })
+}
 
 /// The description, in version 3.1 of the format.
 pub(super) fn document() -> Value {
@@ -102,7 +129,7 @@ pub(super) fn document() -> Value {
         });
         let parameters = match path {
             "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
-            "/api/v1/inflight" => json!([in_query("limit", &[])]),
+            "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
             "/api/v1/scale/{upstream}" => json!([in_path("upstream")]),
             _ if path.contains('{') => json!([in_path("request_id")]),
             _ => json!([]),
@@ -119,10 +146,10 @@ pub(super) fn document() -> Value {
     }
     for (path, what, status) in POST_PATHS {
         let is_breaker = path.starts_with("/api/v1/breakers/");
-        let schema = if is_breaker {
-            "#/components/schemas/BreakerChange"
-        } else {
-            "#/components/schemas/Change"
+        let schema = match path {
+            "/api/v1/cache/purge" => "#/components/schemas/Purge",
+            _ if is_breaker => "#/components/schemas/BreakerChange",
+            _ => "#/components/schemas/Change",
         };
         let body = json!({
             "required": true,
@@ -153,6 +180,7 @@ pub(super) fn document() -> Value {
                     "additionalProperties": false,
                     "properties": { "reason": reason },
                 },
+                "Purge": purge(&reason),
                 "BreakerChange": {
                     "type": "object",
                     "required": ["state", "reason"],

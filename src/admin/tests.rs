@@ -31,6 +31,7 @@ fn plan() -> Plan {
         timeout: Duration::from_secs(15),
         idle_timeout: Duration::from_secs(60),
         tier: 0,
+        cache: None,
         breaker: None,
         rate_limits: Vec::new(),
         rewrite: None,
@@ -56,6 +57,7 @@ fn plan() -> Plan {
         rate_limits: Vec::new(),
         tiers: vec!["standard".into()],
         upstreams: Vec::new(),
+        caches: Vec::new(),
         routes: vec![Arc::new(route)],
         telemetry: plan::Telemetry::default(),
     }
@@ -69,6 +71,7 @@ fn snapshot() -> Snapshot {
             keys: 2,
             failures: 3,
         }],
+        caches: Vec::new(),
         rate_limits: vec![RateLimitView {
             name: "per-client".into(),
             decisions: [("enforce", 7, 3), ("observe", 0, 0)],
@@ -151,6 +154,7 @@ fn state() -> AdminState {
     AdminState {
         events: Arc::new(events()),
         host_samples: Arc::new(Host::open(None)),
+        caches: Arc::default(),
         plan: Arc::new(ArcSwap::from_pointee(plan())),
         directories: Arc::new(directories),
         metrics: metrics_of(&[answered(), refused()]),
@@ -240,7 +244,9 @@ async fn every_path_of_the_description_answers_as_described() {
                     .replace("/events", "/events?recent");
                 get_path(&state, &path).await
             } else {
-                let change = if path.contains("breakers") {
+                let change = if path.contains("purge") {
+                    r#"{"tag":"news","reason":"test"}"#
+                } else if path.contains("breakers") {
                     r#"{"state":"auto","reason":"test"}"#
                 } else {
                     r#"{"reason":"test"}"#

@@ -1,5 +1,6 @@
 //! What is observed, in the API's words.
 
+mod cache;
 mod clients;
 mod diagnosis;
 mod protection;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub(super) use self::cache::caches;
 pub(super) use self::clients::{Sort, clients};
 pub(super) use self::diagnosis::{diagnosis, scale};
 pub(super) use self::protection::{breakers, limits};

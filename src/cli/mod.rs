@@ -2,6 +2,7 @@
 //! configuration error.
 
 mod breaker;
+mod cache;
 mod check;
 mod client;
 mod clients;
@@ -81,6 +82,9 @@ enum Command {
         after_help = "Example:\n  tidegate breaker orders open --ttl 30m --reason \"database migration\""
     )]
     Breaker(breaker::BreakerArgs),
+    /// Show the caches, or purge what they hold.
+    #[command(after_help = "Example:\n  tidegate cache purge --url https://example.com/news")]
+    Cache(cache::CacheArgs),
     /// Print completions for a shell.
     #[command(
         after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate"
@@ -159,6 +163,7 @@ pub fn run() -> ExitCode {
         Command::Inflight(args) => inflight::inflight(args),
         Command::Why(args) => why::why(args),
         Command::Breaker(args) => breaker::breaker(args),
+        Command::Cache(args) => cache::cache(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);

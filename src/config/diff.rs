@@ -130,6 +130,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
         ("/listen", "listener"),
         ("/upstreams", "upstream"),
         ("/rate_limits", "rate limit"),
+        ("/cache", "cache"),
         ("/routes", "route"),
     ] {
         let (before, after) = (named(before.pointer(table)), named(after.pointer(table)));

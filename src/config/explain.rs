@@ -3,6 +3,7 @@
 //! The plan becomes a `Raw` in which every value is given, so what is printed is what could be written: the
 //! TOML form loads again to an equal plan (but for its secrets). Depends on `raw` and `plan`.
 
+mod cache;
 mod clients;
 mod protection;
 mod rate_limit;
@@ -99,10 +100,20 @@ fn raw(plan: &Plan) -> Raw {
                 )
             })
             .collect(),
+        cache: plan
+            .caches
+            .iter()
+            .map(|one| (one.name.to_string().into(), cache::cache(one).into()))
+            .collect(),
         routes: plan
             .routes
             .iter()
-            .map(|one| route(one, name_of(one.upstream), plan).into())
+            .map(|one| {
+                let mut raw = route(one, name_of(one.upstream), plan);
+                let cache = one.cache.and_then(|index| plan.caches.get(index));
+                raw.cache = cache.map(|cache| cache.name.to_string().into());
+                raw.into()
+            })
             .collect(),
         telemetry: telemetry::telemetry(&plan.telemetry),
     }
@@ -251,6 +262,7 @@ fn route(route: &Route, upstream: &str, plan: &Plan) -> RawRoute {
         timeout: Time(route.timeout).into(),
         idle_timeout: Time(route.idle_timeout).into(),
         tier: tier.map(|name| name.to_string().into()),
+        cache: None,
         breaker: route.breaker.as_ref().map(protection::breaker),
         rate_limits: limits.map(|one| one.name.to_string().into()).collect(),
         rewrite: route.rewrite.as_ref().map(|one| rewrite(one).into()),

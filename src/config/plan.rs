@@ -3,6 +3,7 @@
 //! A [`Plan`] is made only by [`super::Source::load`], so whoever holds one need not check it again. Depends on the
 //! model and on `http`'s and `ipnet`'s value types.
 
+mod cache;
 mod clients;
 mod protection;
 mod rate_limit;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+pub use self::cache::{Cache, CacheKey};
 pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
 pub use self::rate_limit::{Per, RateLimit};
@@ -45,6 +47,8 @@ pub struct Plan {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Rate limits, in the order of their names.
     pub rate_limits: Vec<Arc<RateLimit>>,
+    /// Caches of responses, in the order of their names.
+    pub caches: Vec<Arc<Cache>>,
     /// The routes in the order of the file. Matching order is the router's business.
     pub routes: Vec<Arc<Route>>,
     /// What is written where.
@@ -351,6 +355,8 @@ pub struct Route {
     pub idle_timeout: Duration,
     /// How important its requests are: an index into [`Plan::tiers`].
     pub tier: u8,
+    /// The cache that answers its requests: an index into [`Plan::caches`].
+    pub cache: Option<usize>,
     /// A breaker of its own, besides its upstream's.
     pub breaker: Option<RouteBreaker>,
     /// The rate limits it is under: indices into [`Plan::rate_limits`].

@@ -8,14 +8,15 @@
 use std::time::Duration;
 
 use super::exchange::{Exchange, Line};
-use crate::model::{Outcome, Phase};
+use crate::model::{CacheResult, Outcome, Phase};
 
-/// Whether an exchange is written whatever the sampling rate: it failed, was refused, or did not reach its
-/// client whole.
+/// Whether an exchange is written whatever the sampling rate: it failed, was refused, was answered
+/// with something stale, or did not reach its client whole.
 #[must_use]
 pub const fn is_remarkable(exchange: &Exchange) -> bool {
     exchange.status >= 500
         || exchange.reason.is_some()
+        || matches!(exchange.cache, Some(CacheResult::Stale))
         || !matches!(exchange.outcome, Outcome::Answered)
 }
 
@@ -179,10 +180,13 @@ impl Cursor<'_> {
         if let Some(reason) = exchange.reason {
             self.string(b",\"reason\":", reason.as_str());
             self.string(b",\"policy\":", reason.policy());
-            self.put(b",\"cache\":null");
         } else {
-            self.put(b",\"reason\":null,\"policy\":null,\"cache\":null");
+            self.put(b",\"reason\":null,\"policy\":null");
         }
+        self.string(
+            b",\"cache\":",
+            exchange.cache.map_or("", CacheResult::as_str),
+        );
         self.integer(b",\"bytes_in\":", exchange.bytes_in);
         self.integer(b",\"bytes_out\":", exchange.bytes_out);
         self.phases(exchange);

@@ -9,7 +9,8 @@ use super::components::Told;
 use super::trace::record::Traced;
 use super::why::Trail;
 use crate::model::{
-    ClientId, EndpointId, MethodLabel, Outcome, Phase, Phases, Reason, RouteId, TierId, UpstreamId,
+    CacheResult, ClientId, EndpointId, MethodLabel, Outcome, Phase, Phases, Reason, RouteId,
+    TierId, UpstreamId,
 };
 
 /// A response that still arrives after this time is a long-lived stream: it gives its slot of the upstream back.
@@ -40,6 +41,8 @@ pub struct Exchange {
     pub reason: Option<Reason>,
     /// What a policy that only observes would have refused it for.
     pub observed: Option<Reason>,
+    /// What the cache of its route did about it; none when the route has none.
+    pub cache: Option<CacheResult>,
     /// Its tier; none before it has a route.
     pub tier: Option<TierId>,
     /// Requests sent upstream; 0 when it was answered without.

@@ -285,6 +285,7 @@ impl Exposition {
             outcomes.into_iter().zip(families.totals.by_outcome),
         )?;
         self.rejected(out)?;
+        self.caches(out)?;
         for (name, help, part) in [
             (
                 "tidegate_request_bytes",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::breaker::{Report, State};
+use crate::model::CacheResult;
 
 /// The whole data plane at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub rate_limits: Vec<RateLimitView>,
     /// How often each worker's event loop was asked to wake at a certain time, and how late it did in all.
     pub loops: Vec<(u64, Duration)>,
+    /// Caches, in the order of their names.
+    pub caches: Vec<CacheView>,
     /// Routes that have a breaker of their own, in the order of the plan.
     pub route_circuits: Vec<CircuitView>,
     /// Every cause a diagnosis may find, and whether it is found now.
@@ -33,6 +36,17 @@ impl Snapshot {
     pub fn connections(&self) -> u64 {
         self.listeners.iter().map(|l| l.connections).sum()
     }
+}
+
+/// One cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Bytes of memory it takes.
+    pub memory: u64,
+    /// Requests by what it did about them, in the order of [`CacheResult::ALL`].
+    pub results: [u64; CacheResult::ALL.len()],
 }
 
 /// One listener.

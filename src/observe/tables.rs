@@ -452,6 +452,7 @@ pub(crate) mod tests {
             outcome: Outcome::Answered,
             reason: None,
             observed: None,
+            cache: None,
             tier: Some(TierId::new(1)),
             attempts: 1,
             phases,

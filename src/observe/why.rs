@@ -12,7 +12,7 @@ use super::access_log::is_remarkable;
 use super::exchange::Exchange;
 use crate::clients::Doubt;
 use crate::engine::retry;
-use crate::model::{RateLimitId, Reason, Unit};
+use crate::model::{CacheResult, RateLimitId, Reason, Unit};
 
 /// Decisions kept about one request; what comes after the last place replaces what is there.
 const MAX_DECISIONS: usize = 8;
@@ -39,6 +39,7 @@ pub enum Policy {
     Upstream,
     Retry,
     Hedge,
+    Cache,
 }
 
 impl Policy {
@@ -58,6 +59,7 @@ impl Policy {
             Self::Upstream => "upstream",
             Self::Retry => "retry",
             Self::Hedge => "hedge",
+            Self::Cache => "cache",
         }
     }
 }
@@ -87,6 +89,8 @@ pub enum Verdict {
     WouldSendAgain,
     /// It is not sent again.
     NotSentAgain(retry::Refusal),
+    /// The cache did this about it, for this reason.
+    Cached(CacheResult, &'static str),
 }
 
 impl Verdict {
@@ -105,6 +109,7 @@ impl Verdict {
             Self::SentAgain => "sent_again",
             Self::WouldSendAgain => "would_send_again",
             Self::NotSentAgain(_) => "not_sent_again",
+            Self::Cached(result, _) => result.as_str(),
         }
     }
 
@@ -117,6 +122,13 @@ impl Verdict {
             }
             Self::NotSentAgain(refusal) => Some(refusal.as_str()),
             Self::NotBelieved(doubt) => Some(doubt.as_str()),
+            Self::Cached(_, why) => {
+                if why.is_empty() {
+                    None
+                } else {
+                    Some(why)
+                }
+            }
             Self::Passed
             | Self::Waited
             | Self::Chosen

@@ -25,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admin;
+use crate::cache::Caches;
 use crate::clients::Registry;
 use crate::clock::SystemClock;
 use crate::config::plan::{self, Bind, HedgeAfter, Plan};
@@ -105,6 +106,7 @@ struct Process {
     routes: Routes,
     limits: Limits,
     quotas: Arc<Quotas>,
+    caches: Arc<Caches>,
     directories: Arc<Directories>,
     collector: Collector,
     latest: Arc<Latest>,
@@ -178,10 +180,12 @@ impl Process {
         let connectors = Connectors::load(&plan)?;
         let routes = Routes::default();
         let limits = Limits::default();
+        let caches = Arc::new(Caches::default());
         let states = States {
             upstreams: upstreams.apply(&plan, &directories, SystemClock.now()),
             routes: routes.apply(described(&plan), SystemClock.now()),
             limits: limits.apply(rate_limits(&plan, &directories), quotas::now()),
+            caches: caches.apply(&plan.caches),
         };
         let status = Arc::new(Status::new(SystemClock));
         let state = Arc::new(State::open(&plan, Arc::clone(&status))?);
@@ -218,6 +222,7 @@ impl Process {
                 Arc::clone(&shared),
                 Arc::clone(&upstreams),
                 Arc::clone(&latest),
+                Arc::clone(&caches),
             )),
             shared,
             workers: Vec::new(),
@@ -226,6 +231,7 @@ impl Process {
             upstreams,
             routes,
             limits,
+            caches,
             directories,
             collector,
             latest,
@@ -350,6 +356,7 @@ impl Process {
         let inboxes: Vec<_> = self.workers.iter().map(Handle::inbox).collect();
         let router = admin::router(admin::AdminState {
             plan: Arc::clone(&self.plan),
+            caches: Arc::clone(&self.caches),
             directories: Arc::clone(&self.directories),
             metrics: Arc::clone(self.collector.metrics()),
             latest: Arc::clone(&self.latest),
@@ -508,6 +515,7 @@ impl Process {
             limits: self
                 .limits
                 .apply(rate_limits(&plan, &self.directories), quotas::now()),
+            caches: self.caches.apply(&plan.caches),
         };
         let clients = Arc::new(clients);
         let live = Live::new(

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cache::Caches;
 use crate::clock::{Instant, SystemClock};
 use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::engine::breaker::State;
@@ -16,8 +17,8 @@ use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::incident::diagnose::Cause;
 use crate::incident::watch::Latest;
 use crate::observe::snapshot::{
-    CircuitView, EndpointState as Health, EndpointView, IssuerView, LimitView, ListenerView,
-    RateLimitView, RetryView, Snapshot, UpstreamView,
+    CacheView, CircuitView, EndpointState as Health, EndpointView, IssuerView, LimitView,
+    ListenerView, RateLimitView, RetryView, Snapshot, UpstreamView,
 };
 use crate::proxy::live::Connections;
 use crate::proxy::worker::Shared;
@@ -30,15 +31,22 @@ pub(super) struct Views {
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
     latest: Arc<Latest>,
+    caches: Arc<Caches>,
     listeners: Mutex<Vec<Listening>>,
 }
 
 impl Views {
-    pub(super) fn new(shared: Arc<Shared>, upstreams: Arc<Upstreams>, latest: Arc<Latest>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        upstreams: Arc<Upstreams>,
+        latest: Arc<Latest>,
+        caches: Arc<Caches>,
+    ) -> Self {
         Self {
             shared,
             upstreams,
             latest,
+            caches,
             listeners: Mutex::default(),
         }
     }
@@ -84,7 +92,17 @@ impl Views {
             keys: u64::try_from(issuer.count()).unwrap_or(u64::MAX),
             failures: issuer.failures(),
         });
+        let caches = self.caches.all();
+        let caches = caches.iter().map(|cache| {
+            let view = cache.view();
+            CacheView {
+                name: Arc::clone(cache.name()),
+                memory: view.bytes,
+                results: view.results,
+            }
+        });
         Snapshot {
+            caches: caches.collect(),
             issuers: issuers.collect(),
             rate_limits,
             listeners,

@@ -20,6 +20,7 @@ use super::hold::Hold;
 use super::ingress;
 use super::pool::{H1Conn, Timer};
 use super::track::Track;
+use crate::cache::flight::{Frame as Arrived, Reader};
 use crate::clock::{Instant, SystemClock};
 use crate::model::{Outcome, Phase, Reason};
 use crate::observe::exchange::STREAM_AFTER;
@@ -291,8 +292,21 @@ enum Kind {
     Own { body: Option<Bytes>, head: bool },
     /// The upstream's.
     Passed(Box<Passed>),
+    /// One that is being stored.
+    Arriving(Arriving),
     /// Everything has been handed over.
     Done,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    reader: Reader,
+    /// Bytes to come, where the head announces them: hyper asks for nothing behind the last of them.
+    left: Option<u64>,
+    /// Whether the last poll found nothing.
+    waiting: bool,
+    /// Whether a frame has passed.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -319,6 +333,29 @@ impl ResponseBody {
             track: Some(track),
             kind: Kind::Own { body, head },
         }
+    }
+
+    /// One that is being stored, as it arrives; `head`: only its headers are sent.
+    pub(crate) fn arriving(
+        reader: Reader,
+        length: Option<u64>,
+        head: bool,
+        track: Box<Track>,
+    ) -> Self {
+        let arriving = Arriving {
+            reader,
+            left: length,
+            waiting: false,
+            begun: false,
+        };
+        let mut this = Self {
+            track: Some(track),
+            kind: Kind::Arriving(arriving),
+        };
+        if head || this.is_end_stream() {
+            this.finish();
+        }
+        this
     }
 
     /// Nothing: the connection changes protocols.
@@ -368,8 +405,51 @@ impl ResponseBody {
         if let Kind::Passed(passed) = kind {
             passed.settle(&mut track);
         }
+        if track.is_silent() {
+            return;
+        }
         let conn = Rc::clone(&track.conn);
         conn.finish(track);
+    }
+
+    fn poll_arriving(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let (Kind::Arriving(arriving), Some(track)) = (&mut self.kind, self.track.as_mut()) else {
+            return Poll::Ready(None);
+        };
+        if arriving.begun && !arriving.waiting {
+            track.phase(Phase::Deliver, SystemClock.now());
+        }
+        let Poll::Ready(frame) = arriving.reader.poll(cx) else {
+            arriving.waiting = true;
+            return Poll::Pending;
+        };
+        if std::mem::take(&mut arriving.waiting) {
+            track.phase(Phase::Body, SystemClock.now());
+        }
+        arriving.begun = true;
+        match frame {
+            Arrived::Data(data) => {
+                let length = data.len() as u64;
+                track.exchange.bytes_out += length;
+                arriving.left = arriving.left.map(|left| left.saturating_sub(length));
+                if arriving.is_at_end() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Arrived::Trailers(trailers) => {
+                self.finish();
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            Arrived::End => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Arrived::Broken => {
+                self.fail(Reason::UpstreamReset);
+                Poll::Ready(Some(Err(BodyError::Broken)))
+            }
+        }
     }
 
     /// The upstream broke off.
@@ -383,6 +463,12 @@ impl ResponseBody {
                 passed.hold.fail(&mut track);
             }
         }
+    }
+}
+
+impl Arriving {
+    fn is_at_end(&self) -> bool {
+        self.left == Some(0) || self.reader.is_at_end()
     }
 }
 
@@ -488,6 +574,7 @@ impl Body for ResponseBody {
                 this.finish();
                 return Poll::Ready(frame.map(|body| Ok(Frame::data(body))));
             }
+            Kind::Arriving(_) => return this.poll_arriving(cx),
             Kind::Passed(passed) => passed,
         };
         if passed.begun && !passed.waiting {
@@ -547,6 +634,7 @@ impl Body for ResponseBody {
         match &self.kind {
             Kind::Done => true,
             Kind::Own { body, .. } => body.is_none(),
+            Kind::Arriving(arriving) => arriving.is_at_end(),
             Kind::Passed(passed) => passed.is_end_stream(),
         }
     }
@@ -556,6 +644,10 @@ impl Body for ResponseBody {
             Kind::Done => SizeHint::with_exact(0),
             Kind::Own { body, .. } => {
                 SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Kind::Arriving(arriving) => {
+                let left = arriving.left;
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Kind::Passed(passed) => match &passed.upstream {
                 Upstream::H1(_, incoming) => incoming.size_hint(),
@@ -570,7 +662,7 @@ impl Drop for ResponseBody {
         match &self.kind {
             // A response without a body, or to HEAD, is whole although nobody asked for its frames.
             Kind::Own { body, head } if *head || body.is_none() => self.finish(),
-            Kind::Done | Kind::Own { .. } => {}
+            Kind::Done | Kind::Own { .. } | Kind::Arriving(_) => {}
             Kind::Passed(passed) => {
                 if let (Some(upload), Some(track)) = (&passed.upload, self.track.as_mut()) {
                     track.exchange.bytes_in = upload.bytes();

@@ -150,6 +150,15 @@ impl Conn {
     }
 
     /// Whether it lies idle without hyper's half.
+    /// The scheme of its requests' URLs.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.listener.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.get()
     }

@@ -253,12 +253,7 @@ pub(crate) fn prepare(
         headers,
         fields.has(Fields::TRACE) && conn.peer.trusted,
     );
-    let scheme = if conn.listener.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    forwarded(headers, &conn.peer, scheme, host);
+    forwarded(headers, &conn.peer, conn.scheme(), host);
     let via = if conn.http2 {
         "2.0 tidegate"
     } else {
@@ -432,6 +427,10 @@ pub(crate) fn timing(track: &mut Track, headers: &HeaderMap) {
     let Some(upstream) = track.exchange.upstream else {
         return;
     };
+    if track.exchange.attempts == 0 {
+        // What is stored tells of a time long ago.
+        return;
+    }
     let fields = headers.get_all(SERVER_TIMING).into_iter();
     let fields = fields.filter_map(|value| value.to_str().ok());
     let room = components::MAX_READ.saturating_sub(track.told.len());

@@ -8,11 +8,13 @@ use std::sync::atomic::AtomicU64;
 
 use http::HeaderValue;
 
+use super::cached::RouteCache;
 use super::connect::Connector;
 use super::rate;
 use super::router::Router;
 use super::tls;
 pub use super::tls::TlsError;
+use crate::cache::Cache;
 use crate::clients::Registry;
 use crate::config::plan::{Listener, Per, Plan, Route, Upstream};
 use crate::engine::circuit::{Circuit, Mode};
@@ -86,6 +88,7 @@ pub(crate) struct LiveRoute {
     /// The upstream's part of the same plan.
     pub(crate) config: Arc<Upstream>,
     pub(crate) connector: Arc<Connector>,
+    pub(crate) cache: Option<RouteCache>,
 }
 
 /// How the upstreams of a plan are connected to: all of a plan that can fail to become a [`Live`]. Loaded
@@ -114,6 +117,8 @@ pub struct States {
     pub routes: Vec<Arc<RouteState>>,
     /// Its rate limits.
     pub limits: Vec<Arc<Limit>>,
+    /// Its caches.
+    pub caches: Vec<Arc<Cache>>,
 }
 
 impl Live {
@@ -159,6 +164,12 @@ impl Live {
                 upstream: Arc::clone(upstream),
                 config: Arc::clone(config),
                 connector: Arc::clone(connector),
+                cache: route.cache.and_then(|index| {
+                    Some(RouteCache {
+                        cache: Arc::clone(states.caches.get(index)?),
+                        config: Arc::clone(plan.caches.get(index)?),
+                    })
+                }),
             });
         }
         let tiers = plan.tiers.iter();

@@ -5,6 +5,7 @@
 
 mod admit;
 mod body;
+mod cached;
 mod conn;
 mod connect;
 mod forward;

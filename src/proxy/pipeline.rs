@@ -9,10 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::body::{Passing, ResponseBody, Source, Upstream};
+use super::cached::fetch::{self, Answered};
+use super::cached::{self, Asked, Looked, Ready, refresh};
 use super::conn::{Conn, Interim};
 use super::forward::{self, Answer};
 use super::ingress::{self, Fields};
@@ -56,15 +59,34 @@ pub(crate) fn answer(
     );
     async move {
         let answered = match decided {
-            Ok((route, outbound)) => match route.get() {
-                Some(to) => forward::forward(&mut track, to, outbound)
-                    .await
-                    .map(|answer| (route, answer)),
-                None => Err(NO_ROUTE),
-            },
+            Ok((route, way)) => go(&mut track, &route, way)
+                .await
+                .map(|answered| (route, answered)),
             Err(refusal) => Err(refusal),
         };
         finish(track, answered, asked, grpc)
+    }
+}
+
+/// How a request is answered.
+enum Way {
+    /// From the cache.
+    Ready(Box<Ready>),
+    /// By the upstream.
+    Forward(Box<Outbound>),
+    /// By the upstream, and stored.
+    Ask(Box<Asked>, Box<Outbound>),
+}
+
+async fn go(track: &mut Track, route: &RouteRef, way: Way) -> Result<Answered, Refusal> {
+    let to = route.get().ok_or(NO_ROUTE)?;
+    match way {
+        Way::Ready(ready) => Ok(Answered::Ready(ready)),
+        Way::Forward(outbound) => {
+            let answered = forward::forward(track, to, outbound).await;
+            answered.map(|answer| Answered::Passed(Box::new(answer)))
+        }
+        Way::Ask(asked, outbound) => Box::pin(fetch::ask(track, to, asked, outbound)).await,
     }
 }
 
@@ -95,7 +117,7 @@ fn decide(
     source: Source,
     interim: Arc<Interim>,
     asked: Option<&HeaderValue>,
-) -> Result<(RouteRef, Box<Outbound>), Refusal> {
+) -> Result<(RouteRef, Way), Refusal> {
     track.asks(&head.method, std::mem::take(&mut head.uri));
     // 1 ingress
     if head.method == Method::CONNECT {
@@ -146,6 +168,11 @@ fn decide(
     }
     // 5 rate
     rate::admit(track, route, &head.headers)?;
+    let target = match &route.cache {
+        Some(cache) => cached::target(cache, target),
+        None => target,
+    };
+    let seen = route.cache.as_ref().map(|_| target.clone());
     let target = match &route.route.rewrite {
         Some(rule) => path::rewrite(&target, rule),
         None => target,
@@ -159,9 +186,38 @@ fn decide(
         );
         head.headers.insert(http::header::UPGRADE, protocol.clone());
     }
+    // 6 cache
+    let looked = match (&route.cache, seen) {
+        (Some(cache), Some(seen)) => {
+            let (head, empty) = (&mut head, source.is_empty());
+            Some(cached::look(
+                track,
+                route,
+                cache,
+                head,
+                (name, seen),
+                empty,
+            )?)
+        }
+        _ => None,
+    };
+    let looked = match looked {
+        Some(Looked::Ready(ready)) => return Ok((reference, Way::Ready(ready))),
+        looked => looked,
+    };
     let hash = hash(track, route, &head);
     let outbound = Outbound::new(track, head, source, hash, deadline, interim);
-    Ok((reference, Box::new(outbound)))
+    let outbound = Box::new(outbound);
+    let way = match looked {
+        None => Way::Forward(outbound),
+        Some(Looked::Ask(asked)) => Way::Ask(asked, outbound),
+        Some(Looked::Ready(ready)) => Way::Ready(ready),
+        Some(Looked::Stale(ready, asked)) => {
+            refresh::begin(track, &reference.live, index, asked, outbound);
+            Way::Ready(ready)
+        }
+    };
+    Ok((reference, way))
 }
 
 /// Says who sent the request.
@@ -186,13 +242,19 @@ fn identify(track: &mut Track, headers: &HeaderMap) {
 /// 10 return: the upstream's response, or ours.
 fn finish(
     track: Box<Track>,
-    answered: Result<(RouteRef, Answer), Refusal>,
+    answered: Result<(RouteRef, Answered), Refusal>,
     asked: Option<HeaderValue>,
     grpc: bool,
 ) -> Response<ResponseBody> {
     let closes = !track.conn.http2 && track.conn.worker.is_draining();
     let mut response = match answered {
-        Ok((route, answer)) => pass(track, &route, answer, asked),
+        Ok((route, Answered::Passed(answer))) => pass(track, &route, *answer, asked),
+        Ok((route, answered)) => {
+            if asked.is_some() {
+                track.conn.resume();
+            }
+            own(track, &route, answered)
+        }
         Err(refusal) => {
             if asked.is_some() {
                 track.conn.resume();
@@ -289,6 +351,31 @@ fn hash(track: &Track, route: &LiveRoute, head: &http::request::Parts) -> Option
     Some(hasher.finish())
 }
 
+/// Sends what is stored, or is being stored.
+fn own(mut track: Box<Track>, route: &RouteRef, answered: Answered) -> Response<ResponseBody> {
+    let (mut head, body) = match answered {
+        Answered::Ready(ready) => (ready.head, Ok(ready.body)),
+        Answered::Arriving(arriving) => (arriving.head, Err(arriving.reader)),
+        Answered::Passed(answer) => (answer.head, Ok(Bytes::new())),
+    };
+    track.exchange.status = head.status.as_u16();
+    ingress::answer(&mut track, &mut head.headers);
+    if let Some(route) = route.get() {
+        ingress::edit(&mut head.headers, &route.route.response_headers);
+    }
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let only_head = track.method == Method::HEAD;
+    let body = match body {
+        Ok(body) => ResponseBody::own(body, only_head, track),
+        Err(reader) => {
+            let length = ingress::content_length(&head.headers);
+            ResponseBody::arriving(reader, length, only_head, track)
+        }
+    };
+    Response::from_parts(head, body)
+}
+
 /// Passes the upstream's response on.
 fn pass(
     mut track: Box<Track>,
@@ -365,4 +452,4 @@ fn pass(
 }
 
 /// What a stream without a route would be bounded by.
-const DEFAULT_IDLE: Duration = Duration::from_secs(300);
+pub(super) const DEFAULT_IDLE: Duration = Duration::from_secs(300);

@@ -30,6 +30,9 @@ use crate::observe::why::{Decision, Policy, Trail, Verdict};
 /// Status recorded when the client went away before it was sent one (nginx's convention).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// The entry of what has none.
+const NO_ENTRY: usize = usize::MAX;
+
 /// A request under way.
 #[derive(Debug)]
 pub(crate) struct Track {
@@ -42,6 +45,8 @@ pub(crate) struct Track {
     request_id: Rc<str>,
     /// Its entry among the requests under way.
     entry: usize,
+    /// Whether it is no client's: it is not recorded.
+    silent: bool,
     trail: Trail,
     /// What the upstream said of its own time.
     pub(crate) told: Vec<Told>,
@@ -98,6 +103,7 @@ impl Track {
                 outcome: Outcome::ClientGone,
                 reason: None,
                 observed: None,
+                cache: None,
                 tier: None,
                 attempts: 0,
                 phases,
@@ -113,6 +119,7 @@ impl Track {
             mark: now,
             request_id,
             entry,
+            silent: false,
             trail: Trail::new(),
             told: Vec::new(),
             trace_id: None,
@@ -129,6 +136,41 @@ impl Track {
             route: None,
             endpoint: None,
         })
+    }
+
+    /// A request of Tidegate's own for what this one asks for, under way as far as this one is. What it costs the
+    /// upstream counts; it is nobody's exchange.
+    pub(crate) fn silent(&self) -> Box<Self> {
+        Box::new(Self {
+            conn: Rc::clone(&self.conn),
+            exchange: self.exchange,
+            began: self.began,
+            mark: self.mark,
+            request_id: Rc::clone(&self.request_id),
+            entry: NO_ENTRY,
+            silent: true,
+            shares: Shares::default(),
+            trail: Trail::new(),
+            trace_id: self.trace_id,
+            // What it sends upstream is part of the trace that the request brought; it has no spans of its own.
+            trace: None,
+            attempts: Attempts::default(),
+            told: Vec::new(),
+            head: self.head,
+            forwarded: self.forwarded,
+            identity: self.identity.clone(),
+            tier: self.tier,
+            method: self.method.clone(),
+            uri: Uri::default(),
+            live: Rc::clone(&self.live),
+            route: self.route,
+            endpoint: self.endpoint.clone(),
+        })
+    }
+
+    /// Whether it is no client's.
+    pub(crate) const fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// What it asks for.
@@ -321,6 +363,9 @@ impl Track {
 
 impl Drop for Track {
     fn drop(&mut self) {
+        if self.silent {
+            return;
+        }
         if self.exchange.outcome == Outcome::ClientGone {
             if self.conn.worker.is_cutting() {
                 self.exchange.outcome = Outcome::Drained;

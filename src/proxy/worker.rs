@@ -462,6 +462,13 @@ impl Worker {
         (micros(begun), text.into())
     }
 
+    /// What the wall clock showed at `at`: milliseconds since the Unix epoch.
+    pub(crate) fn unix_millis(&self, at: Instant) -> u64 {
+        let (wall, read_at) = self.wall.get();
+        let since = u64::try_from(at.since(read_at).as_micros()).unwrap_or_default();
+        (wall + since) / 1_000
+    }
+
     /// Who is still admitted when the process runs short of something.
     pub(crate) fn overload(&self) -> &Overload {
         &self.shared.overload

@@ -18,6 +18,7 @@
 mod support;
 
 mod basic;
+mod cache;
 mod cli;
 mod clients;
 mod events;

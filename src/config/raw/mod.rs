@@ -4,6 +4,7 @@
 //! is checked later knows its place ([`Spanned`]). Untagged and flattened types would lose places, so the
 //! alternatives (`"text"` or a table) have visitors of their own in [`either`]. Depends on [`super::units`].
 
+mod cache;
 mod clients;
 mod either;
 mod listen;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use cache::{RawCache, RawCacheCookies, RawCacheKey, RawClientControl};
 pub(crate) use clients::{RawClients, RawIdentify, RawJwt, RawKnown, RawPrefixes};
 pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
 pub(crate) use listen::{RawCertificate, RawListen, RawProtocol, RawServerTls};
@@ -61,6 +63,9 @@ pub(crate) struct Raw {
     /// How much somebody may have in a time, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) rate_limits: BTreeMap<Spanned<String>, Spanned<RawRateLimit>>,
+    /// Caches of responses, by name. A route uses the one it names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) cache: BTreeMap<Spanned<String>, Spanned<RawCache>>,
     /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.
     pub(crate) routes: Vec<Spanned<RawRoute>>,
     /// What is written where.

@@ -29,6 +29,9 @@ pub(crate) struct RawRoute {
     /// How important its requests are. Default: the middle one of the tiers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tier: Option<Spanned<String>>,
+    /// Name of the cache that answers its requests where it may. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<Spanned<String>>,
     /// A breaker for this route alone, besides its upstream's. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) breaker: Option<RawBreaker>,
@@ -51,6 +54,7 @@ impl Default for RawRoute {
             timeout: Time::secs(15).into(),
             idle_timeout: Time::secs(300).into(),
             tier: None,
+            cache: None,
             breaker: None,
             rate_limits: Vec::new(),
             rewrite: None,

@@ -4,6 +4,7 @@
 //! none. Reads the files a plan names, to see that they can be read. Depends on `raw` and `plan`.
 
 mod address;
+mod cache;
 mod clients;
 mod listen;
 mod protection;
@@ -62,6 +63,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let clients = check.clients(&raw.clients, &tiers, &listeners);
     let upstreams = check.upstreams(&raw.upstreams, tiers.len());
     let rate_limits = check.rate_limits(raw);
+    let caches = check.caches(&raw.cache);
     let routes = check.routes(raw, &tiers);
     let telemetry = check.telemetry(&raw.telemetry);
     let findings = check.findings;
@@ -78,6 +80,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         tiers,
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         rate_limits: rate_limits.into_iter().map(Arc::new).collect(),
+        caches: caches.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
         telemetry,
     };

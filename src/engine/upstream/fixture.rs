@@ -64,6 +64,7 @@ pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
         rate_limits: Vec::new(),
         tiers: vec!["standard".into()],
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
+        caches: Vec::new(),
         routes: Vec::new(),
         telemetry: Telemetry::default(),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::out::Out;
 use super::{Exposition, OTHER, name_of};
 use crate::engine::breaker::State;
-use crate::model::{Phase, Reason, TierId};
+use crate::model::{CacheResult, Phase, Reason, TierId};
 use crate::observe::snapshot::CircuitView;
 use crate::observe::tables::{RejectedKey, row_identity};
 
@@ -101,6 +101,21 @@ impl Exposition {
             "Keys that others took the place of while they still counted, because there are more than max_keys.",
             evictions,
         )
+    }
+
+    pub(super) fn caches(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let caches = || self.snapshot.caches.iter();
+        let rows = caches().flat_map(|one| {
+            let results = CacheResult::ALL.into_iter().zip(one.results);
+            results.map(|(result, count)| {
+                let labels = [("cache", &*one.name), ("result", result.as_str())];
+                (labels, count)
+            })
+        });
+        let help = "Requests on routes with a cache, by what it did about them.";
+        out.counters("tidegate_cache_requests", help, rows)?;
+        let rows = caches().map(|one| ([("cache", &*one.name), ("tier", "memory")], one.memory));
+        out.gauges("tidegate_cache_bytes", "Bytes that a cache takes.", rows)
     }
 
     fn limits(&self, out: &mut Out<'_>) -> Result<(), Error> {

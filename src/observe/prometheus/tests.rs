@@ -30,6 +30,7 @@ fn snapshot() -> Snapshot {
             keys: 2,
             failures: 3,
         }],
+        caches: Vec::new(),
         rate_limits: vec![RateLimitView {
             name: "per-client".into(),
             decisions: [("enforce", 7, 3), ("observe", 2, 1)],

@@ -41,6 +41,7 @@ fn route(spec: &str) -> Arc<Route> {
         timeout: Duration::from_secs(15),
         idle_timeout: Duration::from_secs(60),
         tier: 0,
+        cache: None,
         breaker: None,
         rate_limits: Vec::new(),
         rewrite: None,
@@ -69,6 +70,7 @@ fn router(specs: &[&str]) -> Router {
         rate_limits: Vec::new(),
         tiers: vec!["standard".into()],
         upstreams: Vec::new(),
+        caches: Vec::new(),
         routes: specs.iter().map(|spec| route(spec)).collect(),
         telemetry: Telemetry::default(),
     })

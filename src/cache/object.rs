@@ -1,0 +1,180 @@
+//! A stored response, and all that is stored for one URL.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::semantics::vary::Vary;
+use super::semantics::{Millis, Model};
+
+/// Bytes that a stored response takes besides its fields and body.
+const OVERHEAD: u64 = 512;
+/// Bytes that one field takes besides its text.
+const FIELD_OVERHEAD: usize = 64;
+/// Variants kept of one URL.
+const MAX_VARIANTS: usize = 64;
+
+/// A response's head as it is kept.
+#[derive(Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// How old it is, and how long it may be used.
+    pub model: Model,
+    /// By what it was selected.
+    pub vary: Vary,
+    /// What the request said there.
+    pub selection: Box<str>,
+    /// The tags it can be purged by.
+    pub tags: Box<[Box<str>]>,
+    /// How long the origin took to make it.
+    pub took: Millis,
+}
+
+impl Head {
+    /// Whether it was made for requests like `request`.
+    #[must_use]
+    pub fn matches(&self, request: &HeaderMap) -> bool {
+        self.vary.is_empty() || self.vary.selection(request) == self.selection
+    }
+
+    /// The same, stale from now on.
+    #[must_use]
+    pub fn expired(&self, now: Millis) -> Self {
+        Self {
+            status: self.status,
+            headers: self.headers.clone(),
+            model: self.model.expired(now),
+            vary: self.vary.clone(),
+            selection: self.selection.clone(),
+            tags: self.tags.clone(),
+            took: self.took,
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        let fields = self.headers.iter();
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
+        let tags = self.tags.iter().map(|tag| tag.len() + FIELD_OVERHEAD);
+        let text: usize = fields.chain(tags).sum();
+        text as u64 + self.selection.len() as u64 + OVERHEAD
+    }
+}
+
+/// Bytes charged to whoever asked for them, until they are dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    pub(super) account: Arc<AtomicU64>,
+    pub(super) bytes: u64,
+}
+
+impl Charge {
+    pub(super) fn new(account: Arc<AtomicU64>, bytes: u64) -> Self {
+        account.fetch_add(bytes, Ordering::Relaxed);
+        Self { account, bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A stored response. Never changed: what freshens it makes another.
+#[derive(Debug)]
+pub struct Object {
+    /// Its head.
+    pub head: Arc<Head>,
+    /// Its body; of a part only that.
+    pub body: Bytes,
+    /// Of a part: its first byte, and the length of the whole.
+    pub part: Option<(u64, u64)>,
+    /// How often it was used.
+    pub hits: AtomicU64,
+    pub(super) charge: Option<Arc<Charge>>,
+}
+
+impl Object {
+    /// Bytes of memory it takes.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.head.weight() + self.body.len() as u64
+    }
+
+    /// The same response under another head.
+    #[must_use]
+    pub fn with_head(&self, head: Arc<Head>) -> Self {
+        Self {
+            head,
+            body: self.body.clone(),
+            part: self.part,
+            hits: AtomicU64::new(self.hits.load(Ordering::Relaxed)),
+            charge: self.charge.clone(),
+        }
+    }
+
+    /// Whether it may stand beside `other`: they answer different requests.
+    fn stands_beside(&self, other: &Self) -> bool {
+        self.part != other.part
+            || self.head.vary != other.head.vary
+            || self.head.selection != other.head.selection
+    }
+}
+
+/// All that is stored for one URL, the newest first.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// The responses.
+    pub variants: Vec<Arc<Object>>,
+    /// Until when its responses are known not to be shareable, so that nobody waits for one.
+    pub unshareable_until: Millis,
+    /// Bytes of memory it takes.
+    pub weight: u64,
+}
+
+impl Entry {
+    /// Of these responses, as many of the newest as fit into `most` bytes.
+    #[must_use]
+    pub fn of(variants: Vec<Arc<Object>>, most: u64) -> Self {
+        let mut weight = 0;
+        let mut kept = Vec::with_capacity(variants.len());
+        for object in variants.into_iter().take(MAX_VARIANTS) {
+            let with = weight + object.weight();
+            if with > most {
+                break;
+            }
+            weight = with;
+            kept.push(object);
+        }
+        Self {
+            variants: kept,
+            unshareable_until: 0,
+            weight,
+        }
+    }
+
+    /// Without `object`.
+    #[must_use]
+    pub fn without(&self, object: Option<&Arc<Object>>, most: u64) -> Self {
+        let others = self.variants.iter();
+        let others = others.filter(|other| object.is_none_or(|object| !Arc::ptr_eq(other, object)));
+        Self::of(others.cloned().collect(), most)
+    }
+
+    /// With `object` in the place of those it replaces. A whole response replaces every part as well.
+    #[must_use]
+    pub fn with(&self, object: Arc<Object>, most: u64) -> Self {
+        let others = self.variants.iter().filter(|other| {
+            object.stands_beside(other) && (object.part.is_some() || other.part.is_none())
+        });
+        let others: Vec<Arc<Object>> = others.cloned().collect();
+        let mut variants = vec![object];
+        variants.extend(others);
+        Self::of(variants, most)
+    }
+}

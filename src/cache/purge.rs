@@ -1,0 +1,101 @@
+//! What was purged, and when: a response asked for before a purge must not be stored after it.
+
+use std::collections::VecDeque;
+
+use super::key;
+
+/// Purges remembered; a response asked for before the oldest of them is not stored.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// What a purge is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One URL, with all its variants.
+    Url(String),
+    /// Every URL that begins so.
+    Prefix(String),
+    /// Every response with this tag.
+    Tag(String),
+}
+
+impl Scope {
+    /// Whether a response under `key` with these tags is meant.
+    #[must_use]
+    pub fn covers(&self, key: &str, tags: &[Box<str>]) -> bool {
+        match self {
+            Self::Url(url) => key::is_of(key, url),
+            Self::Prefix(prefix) => key::url_of(key).starts_with(prefix.as_str()),
+            Self::Tag(tag) => tags.iter().any(|one| **one == **tag),
+        }
+    }
+}
+
+/// The newest purges, numbered.
+#[derive(Debug, Default)]
+pub(super) struct Purges {
+    /// The number of the newest.
+    epoch: u64,
+    recent: VecDeque<Scope>,
+}
+
+impl Purges {
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Notes another.
+    pub(super) fn note(&mut self, scope: Scope) {
+        self.epoch += 1;
+        if self.recent.len() == MAX_REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(scope);
+    }
+
+    /// Whether a response under `key` was purged after `epoch`, or might have been.
+    pub(super) fn since(&self, epoch: u64, key: &str, tags: &[Box<str>]) -> bool {
+        let newer = usize::try_from(self.epoch.saturating_sub(epoch)).unwrap_or(usize::MAX);
+        newer > self.recent.len()
+            || self
+                .recent
+                .iter()
+                .rev()
+                .take(newer)
+                .any(|scope| scope.covers(key, tags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purge_covers_what_was_asked_for_before_it_and_nothing_later() {
+        let mut purges = Purges::default();
+        let before = purges.epoch();
+        purges.note(Scope::Url("http://a/x".to_owned()));
+        assert!(purges.since(before, "http://a/x", &[]));
+        assert!(purges.since(before, "http://a/x\nlang=de", &[]));
+        assert!(!purges.since(before, "http://a/xy", &[]));
+        assert!(!purges.since(purges.epoch(), "http://a/x", &[]));
+    }
+
+    #[test]
+    fn what_might_have_been_purged_counts_as_purged() {
+        let mut purges = Purges::default();
+        for _ in 0..=MAX_REMEMBERED {
+            purges.note(Scope::Tag("t".to_owned()));
+        }
+        assert!(purges.since(0, "http://a/", &[]));
+        assert!(!purges.since(1, "http://a/", &[]));
+    }
+
+    #[test]
+    fn a_prefix_covers_urls_and_not_what_stands_behind_them() {
+        let scope = Scope::Prefix("http://a/news/".to_owned());
+        assert!(scope.covers("http://a/news/1?x", &[]));
+        assert!(!scope.covers("http://a/\nx=http://a/news/", &[]));
+        assert!(Scope::Tag("t".into()).covers("k", &["t".into()]));
+        assert!(!Scope::Tag("t".into()).covers("k", &["tt".into()]));
+    }
+}

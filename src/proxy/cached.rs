@@ -1,0 +1,324 @@
+//! Step 6: the response cache. A request is answered from what is stored, or goes on with all that is needed to
+//! store what comes of it.
+//!
+//! The rest of the data plane sees three functions: [`look`], which either has the answer ([`Ready`]) or says
+//! what is asked ([`Asked`]), [`fetch::ask`], which brings the answer by way of the origin, and
+//! [`refresh::begin`], which does so behind the client's back.
+
+mod dress;
+pub(super) mod fetch;
+mod fill;
+pub(super) mod refresh;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::live::LiveRoute;
+use super::respond::Refusal;
+use super::track::Track;
+use super::{ingress, path};
+use crate::cache::object::Object;
+use crate::cache::semantics::reuse::{self, Reuse};
+use crate::cache::semantics::status::{CacheStatus, Forward};
+use crate::cache::semantics::{Millis, RequestControl};
+use crate::cache::{Cache, Found, key};
+use crate::config::plan;
+use crate::model::{CacheResult, Reason};
+use crate::observe::why::{Policy, Verdict};
+
+/// A route's cache and its part of the plan.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteCache {
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) config: Arc<plan::Cache>,
+}
+
+/// An answer made of what is stored.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) head: http::response::Parts,
+    pub(crate) body: Bytes,
+}
+
+/// A request that goes on to the origin, and what the cache has to do with it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    of: RouteCache,
+    key: Arc<str>,
+    /// Whether its peer is believed.
+    trusted: bool,
+    place: Place,
+    method: Method,
+    /// The request's fields as they are forwarded, the client's own conditions included.
+    headers: HeaderMap,
+    /// What is stored, if it is not good enough.
+    stored: Option<Arc<Object>>,
+    /// Whether what is stored is only a part.
+    part: bool,
+    forward: Forward,
+    /// Whether others may wait for the same answer; how it is selected, as far as that is known.
+    joins: Option<Box<str>>,
+    /// Whom what is stored is charged to.
+    client: u64,
+}
+
+/// Where a request points to, as its client sees it.
+#[derive(Debug)]
+struct Place {
+    scheme: &'static str,
+    host: Box<str>,
+    target: PathAndQuery,
+}
+
+/// What the cache says of a request.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// This is the answer.
+    Ready(Box<Ready>),
+    /// This is the answer, and it is to be fetched anew.
+    Stale(Box<Ready>, Box<Asked>),
+    /// The origin is to be asked.
+    Ask(Box<Asked>),
+}
+
+/// The target that is forwarded and stored under: `target` without the parameters that are ignored.
+pub(crate) fn target(of: &RouteCache, target: PathAndQuery) -> PathAndQuery {
+    let kept = target
+        .query()
+        .and_then(|query| key::without(query, &of.config.key.ignore_query));
+    let Some(kept) = kept else { return target };
+    let path = target.path();
+    let text = if kept.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{kept}")
+    };
+    PathAndQuery::try_from(text).unwrap_or(target)
+}
+
+/// Looks a request up, whose client asked `host` for `target`. `empty`: it has no body.
+///
+/// # Errors
+/// When the client wants nothing but what is stored, and nothing is.
+pub(crate) fn look(
+    track: &mut Track,
+    route: &LiveRoute,
+    of: &RouteCache,
+    head: &mut http::request::Parts,
+    (host, target): (&str, PathAndQuery),
+    empty: bool,
+) -> Result<Looked, Refusal> {
+    let trusted = track.conn.peer.trusted;
+    if !trusted {
+        key::strip_unkeyed(&mut head.headers);
+    }
+    let scheme = track.conn.scheme();
+    let url = key::url(scheme, host, target.as_str());
+    let key = key_of(of, route, url, (&head.headers, trusted), &target);
+    let mut asked = Box::new(Asked {
+        of: of.clone(),
+        key: key.into(),
+        trusted,
+        place: Place {
+            scheme,
+            host: host.into(),
+            target,
+        },
+        method: head.method.clone(),
+        headers: HeaderMap::new(),
+        stored: None,
+        part: false,
+        forward: Forward::UriMiss,
+        joins: None,
+        client: track.exchange.client.hash(),
+    });
+    let mut control = RequestControl::of(&head.headers);
+    if !of.config.obeys_clients {
+        control = RequestControl {
+            no_store: control.no_store,
+            only_if_cached: control.only_if_cached,
+            ..RequestControl::default()
+        };
+    }
+    if let Some(forward) = takes_no_part(head, control, empty) {
+        asked.forward = forward;
+        asked.headers = head.headers.clone();
+        return Ok(Looked::Ask(asked));
+    }
+    let now = track.conn.worker.unix_millis(track.now());
+    let refresh = match of.cache.find(&asked.key, &head.headers, now) {
+        Found::Match(object) => match reuse::reuse(&object.head.model, &control, now) {
+            Reuse::AsItIs => {
+                let model = &object.head.model;
+                let early = reuse::may_renew(model, object.head.took, now)
+                    && reuse::renews(model, object.head.took, track.conn.worker.rng().f64(), now);
+                asked.stored = Some(object);
+                early
+            }
+            Reuse::WhileRevalidated => {
+                asked.stored = Some(object);
+                true
+            }
+            why => {
+                asked.forward = if why == Reuse::Asked {
+                    Forward::Request
+                } else {
+                    Forward::Stale
+                };
+                asked.stored = Some(object).filter(|object| object.part.is_none());
+                return asked.ask(head, control);
+            }
+        },
+        Found::OtherVariant(selection) => {
+            asked.forward = Forward::VaryMiss;
+            asked.joins = Some(selection);
+            return asked.ask(head, control);
+        }
+        Found::Part(part) => {
+            asked.forward = Forward::Partial;
+            asked.stored = Some(part);
+            asked.part = true;
+            return asked.ask(head, control);
+        }
+        Found::Unshareable => return asked.ask(head, control),
+        Found::Nothing => {
+            asked.joins = Some("".into());
+            return asked.ask(head, control);
+        }
+    };
+    asked.serve(track, head, refresh, now)
+}
+
+/// The key of a request for `url`, whose target is `target` there.
+fn key_of(
+    of: &RouteCache,
+    route: &LiveRoute,
+    url: String,
+    (headers, trusted): (&HeaderMap, bool),
+    target: &PathAndQuery,
+) -> String {
+    let mut key = key::key(url, headers, trusted, &of.config.key);
+    let rewrite = route.route.rewrite.as_ref();
+    let rewritten = rewrite.map(|rule| path::rewrite(target, rule));
+    let rewritten = rewritten.as_ref().map(PathAndQuery::path);
+    key::add_origin(&mut key, route.upstream.name(), rewritten);
+    key
+}
+
+/// Why a request neither is answered from the cache nor stored.
+fn takes_no_part(
+    head: &http::request::Parts,
+    control: RequestControl,
+    empty: bool,
+) -> Option<Forward> {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return Some(Forward::Method);
+    }
+    // A body, or a condition that only the origin can judge.
+    let own = [IF_MATCH, IF_UNMODIFIED_SINCE, UPGRADE];
+    let apart = !empty
+        || control.no_store
+        || own.iter().any(|name| head.headers.contains_key(name))
+        || ingress::is_grpc(&head.headers);
+    apart.then_some(Forward::Bypass)
+}
+
+impl Asked {
+    /// Answers from what is stored, which is to be fetched anew if `refresh`.
+    fn serve(
+        mut self: Box<Self>,
+        track: &mut Track,
+        head: &http::request::Parts,
+        refresh: bool,
+        now: Millis,
+    ) -> Result<Looked, Refusal> {
+        let Some(object) = self.stored.clone() else {
+            return self.ask(head, RequestControl::default());
+        };
+        object.hits.fetch_add(1, Ordering::Relaxed);
+        let stale = !object.head.model.is_fresh(now);
+        let status = CacheStatus {
+            hit: true,
+            ttl: Some(object.head.model.ttl(now)),
+            detail: (stale && refresh).then_some("swr"),
+            ..CacheStatus::default()
+        };
+        let result = if stale {
+            CacheResult::Stale
+        } else {
+            CacheResult::Hit
+        };
+        self.note(track, result, "");
+        let ready = dress::stored(&object, &self.method, &head.headers, status, now);
+        if !refresh {
+            return Ok(Looked::Ready(ready));
+        }
+        self.take_fields(head);
+        Ok(Looked::Stale(ready, self))
+    }
+
+    fn ask(
+        mut self: Box<Self>,
+        head: &http::request::Parts,
+        control: RequestControl,
+    ) -> Result<Looked, Refusal> {
+        if control.only_if_cached {
+            return Err(Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                Reason::Deadline,
+                "nothing stored answers it, and the client wants nothing else",
+            ));
+        }
+        self.take_fields(head);
+        Ok(Looked::Ask(self))
+    }
+
+    /// Keeps the request's fields, and says whether others may wait with it: a crowd that wants the same.
+    fn take_fields(&mut self, head: &http::request::Parts) {
+        self.headers = head.headers.clone();
+        if let Some(stored) = &self.stored {
+            self.joins = Some(stored.head.selection.clone());
+        }
+        let conditional = crate::cache::semantics::condition::is_conditional(&self.headers);
+        let alone = self.method != Method::GET
+            || self.headers.contains_key(AUTHORIZATION)
+            || self.headers.contains_key(RANGE)
+            || (conditional && self.stored.is_none());
+        if alone {
+            self.joins = None;
+        }
+    }
+
+    /// The key of another target of the same host.
+    fn key_of(&self, route: &LiveRoute, url: String, target: &str) -> String {
+        let fields = (&self.headers, self.trusted);
+        match PathAndQuery::try_from(target) {
+            Ok(target) => key_of(&self.of, route, url, fields, &target),
+            Err(_invalid) => url,
+        }
+    }
+
+    /// Whether the cache takes part in the request at all.
+    const fn takes_part(&self) -> bool {
+        !matches!(self.forward, Forward::Bypass | Forward::Method)
+    }
+
+    /// Accounts for what became of the request.
+    fn note(&self, track: &mut Track, result: CacheResult, why: &'static str) {
+        self.of.cache.count(result);
+        track.exchange.cache = Some(result);
+        let nothing = (f64::NAN, f64::NAN, None);
+        track.decided(Policy::Cache, Verdict::Cached(result, why), nothing);
+    }
+
+    /// How long past its freshness a response may stand in for a failing origin.
+    fn grace(&self) -> Millis {
+        let grace = self.of.config.stale_if_unhealthy.as_millis();
+        u64::try_from(grace).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,128 @@
+//! Responses made of what is stored: whole, in part, or only the word that the client has it already.
+
+use bytes::Bytes;
+use http::header::{
+    AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    HeaderValue,
+};
+use http::{HeaderMap, Method, Response, StatusCode};
+
+use super::Ready;
+use crate::cache::object::{Head, Object};
+use crate::cache::semantics::range::{self, Wanted};
+use crate::cache::semantics::status::CacheStatus;
+use crate::cache::semantics::{Millis, condition};
+
+/// `object` as the answer to a request by `method` with these fields.
+pub(super) fn stored(
+    object: &Object,
+    method: &Method,
+    request: &HeaderMap,
+    status: CacheStatus,
+    now: Millis,
+) -> Box<Ready> {
+    let mut head = begin(&object.head, status, now);
+    let mut body = object.body.clone();
+    if object.head.status == StatusCode::OK && is_unmodified(&object.head, request, now) {
+        unmodified(&mut head);
+        return Box::new(Ready {
+            head,
+            body: Bytes::new(),
+        });
+    }
+    let (start, length) = object.part.unwrap_or((0, body.len() as u64));
+    let ranged = *method == Method::GET
+        && (object.head.status == StatusCode::OK || object.part.is_some())
+        && condition::range_holds(request, &object.head.headers, seconds(now));
+    let wanted = if ranged {
+        range::wanted(request, length)
+    } else {
+        Wanted::Whole
+    };
+    match wanted {
+        Wanted::Whole => {}
+        Wanted::Part(first, last) => {
+            let (from, to) = (first.saturating_sub(start), last.saturating_sub(start));
+            let from = usize::try_from(from).unwrap_or(usize::MAX).min(body.len());
+            let to = usize::try_from(to)
+                .unwrap_or(usize::MAX)
+                .clamp(from, body.len());
+            body = body.slice(from..to);
+            head.status = StatusCode::PARTIAL_CONTENT;
+            if let Some(value) = range::content_range(first, last, length) {
+                head.headers.insert(CONTENT_RANGE, value);
+            }
+        }
+        Wanted::Unsatisfiable => {
+            body = Bytes::new();
+            head.status = StatusCode::RANGE_NOT_SATISFIABLE;
+            if let Ok(value) = HeaderValue::try_from(format!("bytes */{length}")) {
+                head.headers.insert(CONTENT_RANGE, value);
+            }
+        }
+    }
+    if head.status != StatusCode::NO_CONTENT {
+        head.headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    if *method == Method::HEAD {
+        body = Bytes::new();
+    }
+    Box::new(Ready { head, body })
+}
+
+/// The head of a response whose body still arrives.
+pub(super) fn arriving(stored: &Head, status: CacheStatus, now: Millis) -> http::response::Parts {
+    begin(stored, status, now)
+}
+
+/// The word that the client has `stored` already, if it does.
+pub(super) fn if_unmodified(
+    stored: &Head,
+    request: &HeaderMap,
+    status: CacheStatus,
+    now: Millis,
+) -> Option<Box<Ready>> {
+    let known = stored.status == StatusCode::OK && is_unmodified(stored, request, now);
+    known.then(|| {
+        let mut head = begin(stored, status, now);
+        unmodified(&mut head);
+        Box::new(Ready {
+            head,
+            body: Bytes::new(),
+        })
+    })
+}
+
+fn is_unmodified(stored: &Head, request: &HeaderMap, now: Millis) -> bool {
+    condition::is_conditional(request)
+        && condition::is_unmodified(request, &stored.headers, seconds(now))
+}
+
+fn begin(stored: &Head, status: CacheStatus, now: Millis) -> http::response::Parts {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = stored.status;
+    head.headers = stored.headers.clone();
+    let age = stored.model.age(now) / 1_000;
+    head.headers.insert(AGE, HeaderValue::from(age));
+    status.append(&mut head.headers);
+    head
+}
+
+/// What a 304 does not repeat (RFC 9110 section 15.4.5).
+fn unmodified(head: &mut http::response::Parts) {
+    head.status = StatusCode::NOT_MODIFIED;
+    for name in [
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        CONTENT_ENCODING,
+        CONTENT_LANGUAGE,
+        CONTENT_RANGE,
+    ] {
+        head.headers.remove(name);
+    }
+}
+
+fn seconds(now: Millis) -> i64 {
+    i64::try_from(now / 1_000).unwrap_or(i64::MAX)
+}

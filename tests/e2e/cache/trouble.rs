@@ -1,0 +1,185 @@
+//! An origin that fails, and operators who act.
+
+use serde_json::json;
+
+use super::{Field, Scene, account, did, ok, turn};
+use crate::support::wait::{PATIENCE, eventually};
+
+const STALE: Field = ("cache-control", "max-age=0");
+const TAG: Field = ("etag", "\"a\"");
+const FRESH: Field = ("cache-control", "max-age=3600");
+
+#[test]
+fn what_is_stale_stands_in_for_an_origin_that_fails() {
+    let failing = turn(503, &[], "");
+    let scripts = vec![
+        vec![ok(&[STALE, TAG]), failing.clone()],
+        vec![
+            ok(&[("cache-control", "max-age=0, must-revalidate"), TAG]),
+            failing.clone(),
+        ],
+        vec![
+            ok(&[("cache-control", "max-age=0, stale-if-error=60"), TAG]),
+            failing,
+        ],
+    ];
+    let mut scene = Scene::new(scripts, "");
+    for path in ["/0", "/1", "/2"] {
+        scene.get(path, &[]);
+    }
+    for (path, status, what) in [
+        ("/0", 200, "fwd=stale; fwd-status=503; detail=sie"),
+        ("/1", 503, "fwd=stale; fwd-status=503"),
+        ("/2", 200, "fwd=stale; fwd-status=503; detail=sie"),
+    ] {
+        let response = scene.get(path, &[]);
+        assert_eq!(
+            (response.status, did(&response).as_str()),
+            (status, what),
+            "{path}"
+        );
+        if status == 200 {
+            assert_eq!(response.text(), "answer 1");
+            assert!(response.header("age").is_some());
+        }
+    }
+    let line = scene
+        .proxy
+        .access_log_entry("a stale answer", |line| line["cache"] == "stale");
+    assert_eq!(line["status"], 200);
+}
+
+#[test]
+fn what_is_stale_stands_in_while_the_breaker_is_open_and_no_longer_than_allowed() {
+    for (settings, status) in [("", 200), ("stale_if_unhealthy = \"0s\"", 503)] {
+        let mut scene = Scene::new(vec![vec![ok(&[STALE, TAG])]], settings);
+        scene.get("/0", &[]);
+        let open = json!({ "state": "open", "ttl": "10m", "reason": "test" });
+        assert_eq!(
+            scene.proxy.admin_post("/api/v1/breakers/app", &open).status,
+            200
+        );
+        let response = scene.get("/0", &[]);
+        assert_eq!(response.status, status, "{settings}");
+        if status == 200 {
+            assert_eq!(did(&response), "fwd=stale; detail=sie");
+            let id = response.header("x-request-id").expect("an id").to_owned();
+            eventually("it is explained", PATIENCE, || {
+                let why = scene.proxy.admin_get(&format!("/api/v1/why/{id}"));
+                why.status == 200 && why.text().contains("\"cache\"")
+            });
+        }
+        assert_eq!(scene.origin.count(), 1);
+    }
+}
+
+#[test]
+fn a_stale_answer_is_renewed_behind_the_clients_back() {
+    let swr = ok(&[("cache-control", "max-age=0, stale-while-revalidate=600")]);
+    let mut scene = Scene::new(vec![vec![swr, ok(&[FRESH])]], "");
+    scene.get("/0", &[]);
+    let stale = scene.get("/0", &[]);
+    assert_eq!(
+        (did(&stale).as_str(), stale.text().as_str()),
+        ("hit; detail=swr", "answer 1")
+    );
+    eventually("it is renewed", PATIENCE, || {
+        scene.get("/0", &[]).text() == "answer 2"
+    });
+    assert_eq!(scene.seen("/0").len(), 2);
+}
+
+#[test]
+fn a_purge_drops_what_it_names_and_nothing_else() {
+    let tagged = ok(&[
+        FRESH,
+        ("cache-tag", "news, front"),
+        ("surrogate-key", "a b"),
+    ]);
+    let plain = ok(&[FRESH]);
+    for (scope, purged) in [
+        (json!({ "tag": "front" }), 1),
+        (json!({ "tag": "b" }), 1),
+        (json!({ "tag": "fron" }), 0),
+        (json!({ "url": "http://a.example/0" }), 1),
+        (json!({ "url": "http://a.example/" }), 0),
+        (json!({ "prefix": "http://a.example/" }), 2),
+    ] {
+        let scene = Scene::new(vec![vec![tagged.clone()], vec![plain.clone()]], "");
+        let mut client = scene.proxy.client().host("a.example");
+        let first = client.get("/0");
+        assert_eq!(
+            (first.header("cache-tag"), first.header("surrogate-key")),
+            (None, None)
+        );
+        client.get("/1");
+        assert_eq!(client.get("/0").header("cache-tag"), None);
+        let mut body = scope.clone();
+        body["reason"] = "test".into();
+        let answer = scene.proxy.admin_post("/api/v1/cache/purge", &body);
+        assert_eq!(answer.json()["purged"], purged, "{scope}");
+        client.get("/0");
+        client.get("/1");
+        let asked = usize::try_from(purged).expect("few");
+        assert_eq!(scene.origin.count(), 2 + asked, "{scope}");
+    }
+}
+
+#[test]
+fn a_soft_purge_leaves_what_may_be_used_stale() {
+    let swr = ok(&[("cache-control", "max-age=600, stale-while-revalidate=600")]);
+    let scene = Scene::new(vec![vec![swr]], "");
+    let mut client = scene.proxy.client().host("a");
+    client.get("/0");
+    let body = json!({ "url": "http://a/0", "soft": true, "reason": "test" });
+    scene.proxy.admin_post("/api/v1/cache/purge", &body);
+    let stale = client.get("/0");
+    assert_eq!(did(&stale), "hit; detail=swr");
+    eventually("it is renewed", PATIENCE, || {
+        client.get("/0").text() == "answer 2"
+    });
+}
+
+#[test]
+fn a_purge_says_what_is_wrong_with_it() {
+    let scene = Scene::new(Vec::new(), "");
+    for (body, status) in [
+        (json!({ "reason": "test" }), 400),
+        (json!({ "url": "/relative", "reason": "test" }), 400),
+        (
+            json!({ "tag": "a", "url": "http://a/", "reason": "test" }),
+            400,
+        ),
+        (json!({ "tag": "a" }), 400),
+        (
+            json!({ "tag": "a", "cache": "other", "reason": "test" }),
+            404,
+        ),
+    ] {
+        let answer = scene.proxy.admin_post("/api/v1/cache/purge", &body);
+        assert_eq!(answer.status, status, "{body}");
+    }
+}
+
+#[test]
+fn the_caches_are_shown_with_what_stands_out() {
+    let mut scene = Scene::new(vec![vec![ok(&[FRESH])], vec![turn(200, &[], "x")]], "");
+    scene.get("/0", &[]);
+    scene.get("/0", &[]);
+    scene.get("/1", &[]);
+    let shown = scene.proxy.admin_get("/api/v1/cache").json();
+    let cache = &shown["caches"][0];
+    assert_eq!(cache["name"], "shared");
+    assert_eq!(cache["requests"]["hit"], 1);
+    assert_eq!(cache["requests"]["miss"], 2);
+    assert_eq!(cache["top_by_saved_seconds"][0]["hits"], 1);
+    let url = cache["top_by_bytes"][0]["url"].as_str().expect("a URL");
+    assert!(url.ends_with("/0"), "{url}");
+    let bytes = scene.proxy.metrics();
+    let bytes = bytes.value(
+        "tidegate_cache_bytes",
+        &[("cache", "shared"), ("tier", "memory")],
+    );
+    assert!(bytes.is_some_and(|bytes| bytes > 0.0));
+    assert!(account(&scene.get("/0", &[])).starts_with("tidegate; hit; ttl="));
+}
