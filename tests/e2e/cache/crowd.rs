@@ -5,11 +5,26 @@ use std::sync::Arc;
 use super::{did, proxy};
 use crate::support::client::Client;
 use crate::support::http_origin::{Flavour, Origin};
+use crate::support::proxy::Proxy;
 use crate::support::reply::{Gate, Reply};
 use crate::support::wait::{PATIENCE, eventually};
 
+/// An origin that answers once its gate lets it.
+fn gated(reply: fn() -> Reply) -> (Origin, Arc<Gate>) {
+    let gate = Arc::new(Gate::closed());
+    let of_origin = Arc::clone(&gate);
+    let origin = Origin::start(Flavour::Http1, move |_| {
+        let gate = Arc::clone(&of_origin);
+        async move {
+            gate.pass().await;
+            reply()
+        }
+    });
+    (origin, gate)
+}
+
 /// Sends the same request by `count` clients and waits until each of them waits for it.
-fn crowd(proxy: &crate::support::proxy::Proxy, count: usize, path: &str) -> Vec<Client> {
+fn crowd(proxy: &Proxy, count: usize, path: &str) -> Vec<Client> {
     let mut clients: Vec<Client> = (0..count).map(|_| proxy.client().host("a")).collect();
     for client in &mut clients {
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
@@ -22,16 +37,10 @@ fn crowd(proxy: &crate::support::proxy::Proxy, count: usize, path: &str) -> Vec<
 
 #[test]
 fn a_thousand_clients_of_a_cold_key_are_one_request_to_the_origin() {
-    let gate = Arc::new(Gate::closed());
-    let of_origin = Arc::clone(&gate);
-    let origin = Origin::start(Flavour::Http1, move |_| {
-        let gate = Arc::clone(&of_origin);
-        async move {
-            gate.pass().await;
-            Reply::ok("one")
-                .body("two")
-                .header("cache-control", "max-age=99")
-        }
+    let (origin, gate) = gated(|| {
+        Reply::ok("one")
+            .body("two")
+            .header("cache-control", "max-age=99")
     });
     let proxy = proxy(&origin, "coalesce_wait = \"1m\"");
     let clients = crowd(&proxy, 1_000, "/");
@@ -53,15 +62,7 @@ fn a_thousand_clients_of_a_cold_key_are_one_request_to_the_origin() {
 
 #[test]
 fn what_cannot_be_shared_releases_everybody_at_once_and_is_remembered() {
-    let gate = Arc::new(Gate::closed());
-    let of_origin = Arc::clone(&gate);
-    let origin = Origin::start(Flavour::Http1, move |_| {
-        let gate = Arc::clone(&of_origin);
-        async move {
-            gate.pass().await;
-            Reply::ok("mine").header("cache-control", "private")
-        }
-    });
+    let (origin, gate) = gated(|| Reply::ok("mine").header("cache-control", "private"));
     let proxy = proxy(&origin, "coalesce_wait = \"1m\"");
     let clients = crowd(&proxy, 10, "/");
     origin.wait_for_in_flight(1);
@@ -84,15 +85,7 @@ fn what_cannot_be_shared_releases_everybody_at_once_and_is_remembered() {
 
 #[test]
 fn a_crowd_survives_its_leader() {
-    let gate = Arc::new(Gate::closed());
-    let of_origin = Arc::clone(&gate);
-    let origin = Origin::start(Flavour::Http1, move |_| {
-        let gate = Arc::clone(&of_origin);
-        async move {
-            gate.pass().await;
-            Reply::ok("here").header("cache-control", "max-age=99")
-        }
-    });
+    let (origin, gate) = gated(|| Reply::ok("here").header("cache-control", "max-age=99"));
     let proxy = proxy(&origin, "coalesce_wait = \"1m\"");
     let mut leader = crowd(&proxy, 1, "/");
     origin.wait_for_in_flight(1);
