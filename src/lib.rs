@@ -42,3 +42,5 @@ pub mod policy;
 pub mod process;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod usage;

@@ -43,7 +43,8 @@ const TABLE: [(&str, Uses); 18] = [
         "incident",
         Only(&["observe", "measure", "engine", "clients"]),
     ),
-    ("usage", Only(&["observe", "clients"])),
+    // Its names are in the engine's directories, and the plan says where it is.
+    ("usage", Only(&["observe", "clients", "engine", "config"])),
     ("fleet", Only(&["engine", "cache", "incident"])),
     (
         "proxy",

@@ -10,11 +10,15 @@ use serde::{Deserialize, Serialize};
 
 mod clients;
 mod diagnosis;
+mod usage;
 
 pub use self::clients::{
     Client, ClientEvidence, ClientFlag, ClientOfUpstream, Clients, ClientsOfUpstream, Share, Took,
 };
 pub use self::diagnosis::{Diagnosis, Scale, Verdict, VerdictEvidence};
+pub use self::usage::{
+    TrafficPair, TrafficReport, Usage, UsageHour, UsageHours, UsageRow, UsageSums,
+};
 
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,23 @@ pub struct Status {
     pub dropped: Dropped,
     /// What outlives a restart.
     pub state: State,
+    /// The usage ledger.
+    pub usage: UsageState,
+}
+
+/// How the usage ledger fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageState {
+    /// Its file; null: it is kept in memory, for a day.
+    pub file: Option<String>,
+    /// When it was last written; null: never.
+    pub written: Option<String>,
+    /// Rows that wait to be written.
+    pub pending: usize,
+    /// Rows that were lost.
+    pub dropped: u64,
+    /// Why it could not be written; null when it could.
+    pub error: Option<String>,
 }
 
 /// The configuration in use.

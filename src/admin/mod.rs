@@ -38,6 +38,7 @@ use crate::observe::inflight::InFlight;
 use crate::observe::prometheus;
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::Status;
+use crate::usage::Ledger;
 
 pub mod api;
 mod change;
@@ -48,6 +49,7 @@ mod openapi;
 mod page;
 mod problem;
 mod serve;
+mod usage;
 mod view;
 
 pub use self::serve::{Listener, Peer, serve};
@@ -110,6 +112,8 @@ pub struct AdminState {
     pub events: Arc<Events>,
     /// The machine, second by second.
     pub host_samples: Arc<Host>,
+    /// The usage ledger.
+    pub usage: Ledger,
     /// What the process is doing.
     pub status: Arc<Status>,
     /// Reads the data plane's live values now.
@@ -145,6 +149,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/upstreams", get(upstreams))
         .route("/api/v1/routes", get(routes))
         .route("/api/v1/clients", get(clients))
+        .route("/api/v1/usage", get(usage::usage))
+        .route("/api/v1/usage/hours", get(usage::hours))
+        .route("/api/v1/traffic", get(usage::traffic))
         .route("/api/v1/diagnosis", get(diagnosis))
         .route("/api/v1/scale/{upstream}", get(scale))
         .route("/api/v1/limits", get(limits))

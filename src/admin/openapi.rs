@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 19] = [
+pub(super) const GET_PATHS: [(&str, &str); 22] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -27,6 +27,18 @@ pub(super) const GET_PATHS: [(&str, &str); 19] = [
         "/api/v1/clients",
         "Who takes most and what is said against whom; `sort` by `cost`, `requests`, `refused` or `peak_share`, `limit` \
          says how many.",
+    ),
+    (
+        "/api/v1/usage",
+        "Who used what from `from` to `to` (RFC 3339, a date, or -7d), told apart `by` client, route, upstream, hour.",
+    ),
+    (
+        "/api/v1/usage/hours",
+        "Cost by the hour from `from` to `to`, of the `limit` clients that cost most and of everybody else.",
+    ),
+    (
+        "/api/v1/traffic",
+        "Who talks to whom from `from` to `to`, the chattiest first.",
     ),
     (
         "/api/v1/diagnosis",
@@ -130,6 +142,12 @@ pub(super) fn document() -> Value {
         let parameters = match path {
             "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
             "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
+            "/api/v1/usage" | "/api/v1/usage/hours" | "/api/v1/traffic" => json!([
+                in_query("from", &[]),
+                in_query("to", &[]),
+                in_query("by", &[]),
+                in_query("limit", &[])
+            ]),
             "/api/v1/scale/{upstream}" => json!([in_path("upstream")]),
             _ if path.contains('{') => json!([in_path("request_id")]),
             _ => json!([]),

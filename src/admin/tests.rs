@@ -14,9 +14,11 @@ use crate::observe::collector::tests::metrics_of;
 use crate::observe::events::tests::events;
 use crate::observe::inflight;
 use crate::observe::snapshot::{
-    EndpointView, IssuerView, ListenerView, RateLimitView, UpstreamView,
+    EndpointView, IssuerView, ListenerView, RateLimitView, UpstreamView, UsageView,
 };
 use crate::observe::tables::tests::{answered, refused};
+use crate::usage::Ledger;
+use crate::usage::store::Store;
 
 fn plan() -> Plan {
     let route = plan::Route {
@@ -59,6 +61,7 @@ fn plan() -> Plan {
         upstreams: Vec::new(),
         caches: Vec::new(),
         routes: vec![Arc::new(route)],
+        usage: Default::default(),
         telemetry: plan::Telemetry::default(),
     }
 }
@@ -77,6 +80,7 @@ fn snapshot() -> Snapshot {
             decisions: [("enforce", 7, 3), ("observe", 0, 0)],
             evictions: 1,
         }],
+        usage: UsageView::default(),
         causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: Vec::new(),
         listeners: vec![ListenerView {
@@ -115,6 +119,14 @@ fn in_flight(limit: usize) -> InFlight {
         total: 7,
         silent_workers: 0,
     }
+}
+
+/// An empty ledger.
+fn ledger() -> Ledger {
+    let ledger = Ledger::of(&plan::Usage::default());
+    // Lives as long as a connection to it does.
+    std::mem::forget(Store::open(&ledger.place, ledger.keep).unwrap());
+    ledger
 }
 
 /// A state whose supervisor takes every command: reloads for the reason "bad" fail.
@@ -159,6 +171,7 @@ fn state() -> AdminState {
         directories: Arc::new(directories),
         metrics: metrics_of(&[answered(), refused()]),
         latest: Arc::default(),
+        usage: ledger(),
         status,
         snapshot: Arc::new(snapshot),
         inflight: Arc::new(|limit| Box::pin(std::future::ready(in_flight(limit)))),

@@ -23,6 +23,8 @@ use crate::model::{Phase, RouteId, UpstreamId};
 use crate::observe::access_log::rfc3339;
 use crate::observe::snapshot::{EndpointView, ListenerView, UpstreamView};
 use crate::observe::tables::{OUTCOMES, SPANS, Summary};
+use crate::usage::Ledger;
+use crate::usage::store::Place;
 
 pub(super) fn status(state: &AdminState) -> api::Status {
     let status = &state.status;
@@ -71,6 +73,22 @@ pub(super) fn status(state: &AdminState) -> api::Status {
                 .map(|path| path.display().to_string()),
             error: status.state_error().map(|error| error.as_ref().clone()),
         },
+        usage: usage(&state.usage),
+    }
+}
+
+fn usage(ledger: &Ledger) -> api::UsageState {
+    let health = &ledger.health;
+    let written = Some(health.written()).filter(|at| *at > 0);
+    api::UsageState {
+        file: match &ledger.place {
+            Place::File(path) => Some(path.display().to_string()),
+            Place::Memory(_) => None,
+        },
+        written: written.map(|at| rfc3339(at * 1_000_000)),
+        pending: health.pending(),
+        dropped: health.dropped(),
+        error: health.error(),
     }
 }
 

@@ -15,6 +15,7 @@ mod sar;
 mod status;
 mod table;
 mod upstreams;
+mod usage;
 mod why;
 
 use std::io::{self, IsTerminal, Write};
@@ -63,6 +64,13 @@ enum Command {
     /// of the last ten seconds, PEAK of the busiest minutes of the week.
     #[command(after_help = "Example:\n  tidegate clients --sort peak-share --limit 10")]
     Clients(clients::ClientsArgs),
+    /// Report who used what: requests, cost, the part of the peak, latency, refusals.
+    ///
+    /// COST is the time that requests held a place at an upstream; PEAK the part of the busiest twentieth of the range.
+    #[command(
+        after_help = "Example:\n  tidegate usage --from -30d --by client -o html > usage.html"
+    )]
+    Usage(usage::UsageArgs),
     /// Say what is wrong, most likely cause first, with the numbers that speak for it and what to do about it.
     #[command(after_help = "Example:\n  tidegate diagnose")]
     Diagnose(QueryArgs),
@@ -158,6 +166,7 @@ pub fn run() -> ExitCode {
         Command::Status(query) => status::status(query),
         Command::Upstreams(query) => upstreams::upstreams(query),
         Command::Clients(args) => clients::clients(args),
+        Command::Usage(args) => usage::usage(args),
         Command::Diagnose(query) => diagnose::diagnose(query),
         Command::Sar(args) => sar::sar(args),
         Command::Inflight(args) => inflight::inflight(args),

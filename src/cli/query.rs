@@ -87,6 +87,25 @@ impl QueryArgs {
     }
 }
 
+/// Asks `admin` for `path`.
+///
+/// # Errors
+/// With the exit status, after it was said why there is no answer.
+pub(super) fn fetch<T: for<'a> Deserialize<'a>>(
+    admin: Admin,
+    path: &str,
+) -> Result<(T, Bytes), ExitCode> {
+    let Ok(authorization) = authorization() else {
+        complain("tidegate: TIDEGATE_TOKEN holds what no header can");
+        return Err(ExitCode::from(USAGE));
+    };
+    let answer = Client::new(admin, authorization).get(path);
+    answer.map_err(|error| {
+        complain(&format!("tidegate: {}", plain(&error.to_string())));
+        ExitCode::FAILURE
+    })
+}
+
 fn ask<T: for<'a> Deserialize<'a>>(
     client: &Client,
     path: &str,

@@ -88,7 +88,8 @@ impl fmt::Display for Change {
 }
 
 /// Settings that take effect only with a restart: a table, and one of its keys or all of them.
-const NEED_RESTART: [(&str, Option<&str>); 5] = [
+const NEED_RESTART: [(&str, Option<&str>); 6] = [
+    ("usage", None),
     ("server", Some("workers")),
     ("server", Some("max_connections")),
     ("server", Some("state_dir")),
@@ -101,7 +102,7 @@ const NEED_RESTART: [(&str, Option<&str>); 5] = [
 pub fn diff(old: &Plan, new: &Plan) -> Changes {
     let mut changes = Vec::new();
     let (before, after) = (explain::to_json(old), explain::to_json(new));
-    for table in ["server", "admin", "telemetry"] {
+    for table in ["server", "admin", "telemetry", "usage"] {
         compare(table, "", before.get(table), after.get(table), &mut changes);
     }
     if let (Some(old), Some(new)) = (&old.admin.token, &new.admin.token)

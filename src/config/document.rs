@@ -30,11 +30,10 @@ pub(crate) struct Dropped {
 ///
 /// An accepted but unenforced protection is worse than none, so each of these is an error. **Whoever carries
 /// one out strikes it off here** and adds it to `raw`. `*` stands for any name or element.
-const NOT_YET: [&[&str]; 6] = [
+const NOT_YET: [&[&str]; 5] = [
     &["cache", "*", "disk"],
     &["slos"],
     &["notify"],
-    &["usage"],
     &["shared"],
     &["routes", "*", "slo"],
 ];

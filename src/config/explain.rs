@@ -18,12 +18,12 @@ use http::{HeaderName, HeaderValue};
 use super::plan::{
     Balance, Bind, CertificateFiles, ClientTls, EndpointAddress, Endpoints, HashOn, HeaderEdits,
     Health, HostMatch, Listener, Match, PathMatch, Plan, Probe, Protocol, Rewrite, Route,
-    RouteBreaker, ServerTls, Upstream,
+    RouteBreaker, ServerTls, Upstream, Usage,
 };
 use super::raw::{
     Raw, RawAdmin, RawBalance, RawCertificate, RawClientTls, RawDiscover, RawEdits, RawEndpoint,
     RawHealth, RawListen, RawMatch, RawProtocol, RawRewrite, RawRoute, RawRouteHeaders, RawSecret,
-    RawServer, RawServerTls, RawTier, RawUpstream, Spanned,
+    RawServer, RawServerTls, RawTier, RawUpstream, RawUsage, Spanned,
 };
 use super::units::{Size, Time};
 
@@ -115,6 +115,7 @@ fn raw(plan: &Plan) -> Raw {
                 raw.into()
             })
             .collect(),
+        usage: Some(usage(&plan.usage)),
         telemetry: telemetry::telemetry(&plan.telemetry),
     }
 }
@@ -322,6 +323,17 @@ fn headers(headers: &[(HeaderName, HeaderValue)]) -> BTreeMap<Spanned<String>, S
         .iter()
         .map(|(name, value)| (name.to_string().into(), text(value).into()))
         .collect()
+}
+
+fn usage(usage: &Usage) -> RawUsage {
+    let store = usage.file.as_ref().map_or_else(
+        || "memory".to_owned(),
+        |file| format!("sqlite:{}", file.display()),
+    );
+    RawUsage {
+        store: store.into(),
+        keep: Time(usage.keep).into(),
+    }
 }
 
 fn bind(bind: &Bind) -> String {

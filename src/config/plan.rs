@@ -51,6 +51,8 @@ pub struct Plan {
     pub caches: Vec<Arc<Cache>>,
     /// The routes in the order of the file. Matching order is the router's business.
     pub routes: Vec<Arc<Route>>,
+    /// The ledger of who used what.
+    pub usage: Usage,
     /// What is written where.
     pub telemetry: Telemetry,
 }
@@ -423,4 +425,22 @@ pub struct HeaderEdits {
     pub set: Vec<(HeaderName, HeaderValue)>,
     /// Takes the header out.
     pub remove: Vec<HeaderName>,
+}
+
+/// `[usage]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The ledger's file; none: it is kept in memory.
+    pub file: Option<PathBuf>,
+    /// How long days are kept.
+    pub keep: Duration,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            file: None,
+            keep: Duration::from_secs(86_400),
+        }
+    }
 }

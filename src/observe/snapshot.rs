@@ -28,6 +28,23 @@ pub struct Snapshot {
     pub route_circuits: Vec<CircuitView>,
     /// Every cause a diagnosis may find, and whether it is found now.
     pub causes: Vec<(&'static str, bool)>,
+    /// The usage ledger.
+    pub usage: UsageView,
+}
+
+/// How the usage ledger fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageView {
+    /// Rows that wait to be written.
+    pub pending: u64,
+    /// Rows that were lost.
+    pub dropped: u64,
+    /// Exchanges whose client was put together with others.
+    pub folded: u64,
+    /// Attempts to write that failed.
+    pub errors: u64,
+    /// When something was written last, in seconds since the Unix epoch; 0: never.
+    pub written: u64,
 }
 
 impl Snapshot {

@@ -39,7 +39,7 @@ use crate::engine::rate::{self, Limits};
 use crate::engine::registry::Directories;
 use crate::engine::route::{Described, Routes};
 use crate::engine::upstream::{EndpointState, Upstreams};
-use crate::incident::watch::{Latest, Watch};
+use crate::incident::watch::{AskProxy, Latest, Watch};
 use crate::model::RateLimitId;
 use crate::observe::accounts::KnownClient;
 use crate::observe::collector::{Collector, Tap};
@@ -49,6 +49,8 @@ use crate::observe::status::Status;
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
 use crate::proxy::worker::{self, Command, Handle, Shared};
+use crate::usage::Ledger;
+use crate::usage::writer::Writer;
 
 pub use handover::Inherited;
 
@@ -57,6 +59,8 @@ use self::state::State;
 
 /// How long the observer may take, after the last exchange, to write what it holds.
 const OBSERVER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long the ledger may take after that.
+const LEDGER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often a drain looks whether the workers have ended.
 const DRAIN_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -112,6 +116,8 @@ struct Process {
     latest: Arc<Latest>,
     events: Arc<Events>,
     host: Arc<Host>,
+    ledger: Ledger,
+    writer: Writer,
     status: Arc<Status>,
     views: Arc<snapshot::Views>,
     discovery: Discovery,
@@ -167,14 +173,12 @@ impl Process {
         let upstreams = Arc::new(Upstreams::new());
         let latest = Arc::new(Latest::default());
         let lag = Arc::new(AtomicU64::new(0));
-        let watch = Watch::new(
-            Arc::clone(&upstreams),
-            Arc::clone(&directories),
-            load::proxy(Arc::clone(&lag), fd_limit, plan.server.workers),
-            Arc::clone(&latest),
-            SystemClock.now(),
-        );
-        let collector = collector(&plan, &upstreams, &directories, Box::new(watch))?;
+        let proxy = load::proxy(Arc::clone(&lag), fd_limit, plan.server.workers);
+        let watch = watch(&upstreams, &directories, proxy, &latest);
+        let ledger = Ledger::of(&plan.usage);
+        let (writer, folder) = ledger.start(&directories)?;
+        let taps: Vec<Box<dyn Tap>> = vec![Box::new(watch), Box::new(folder)];
+        let collector = collector(&plan, &upstreams, &directories, taps)?;
         let events = Arc::new(Events::new(collector.exports().clone()));
         let plan = Arc::new(plan);
         let connectors = Connectors::load(&plan)?;
@@ -223,6 +227,7 @@ impl Process {
                 Arc::clone(&upstreams),
                 Arc::clone(&latest),
                 Arc::clone(&caches),
+                Arc::clone(&ledger.health),
             )),
             shared,
             workers: Vec::new(),
@@ -237,6 +242,8 @@ impl Process {
             latest,
             events: Arc::clone(&events),
             host: host(&plan)?,
+            ledger,
+            writer,
             status,
             quotas,
             discovery,
@@ -362,6 +369,7 @@ impl Process {
             latest: Arc::clone(&self.latest),
             events: Arc::clone(&self.events),
             host_samples: Arc::clone(&self.host),
+            usage: self.ledger.clone(),
             status: Arc::clone(&self.status),
             snapshot: Arc::new(move || views.snapshot()),
             inflight: Arc::new(move |limit| Box::pin(inflight::collect(inboxes.clone(), limit))),
@@ -592,6 +600,12 @@ impl Process {
         if !self.collector.stop(OBSERVER_PATIENCE) {
             tracing::warn!("the access log's target was too slow; its last lines are lost");
         }
+        // The observer is gone, and with it whoever hands anything to the ledger.
+        let until = SystemClock.now().after(LEDGER_PATIENCE);
+        while !self.writer.is_finished() && SystemClock.now() < until {
+            let look = SystemClock.to_std(SystemClock.now().after(DRAIN_LOOK));
+            tokio::time::sleep_until(tokio::time::Instant::from_std(look)).await;
+        }
         tracing::info!("drained");
     }
 }
@@ -607,16 +621,33 @@ fn collector(
     plan: &Plan,
     upstreams: &Arc<Upstreams>,
     directories: &Arc<Directories>,
-    watch: Box<dyn Tap>,
+    taps: Vec<Box<dyn Tap>>,
 ) -> io::Result<Collector> {
     let collector = Collector::start(
         &plan.telemetry,
         Arc::clone(upstreams),
         Arc::clone(directories),
-        vec![watch],
+        taps,
     )?;
     collector.metrics().set_known_clients(known(plan));
     Ok(collector)
+}
+
+/// What looks for what is wrong, and leaves it in `latest`.
+fn watch(
+    upstreams: &Arc<Upstreams>,
+    directories: &Arc<Directories>,
+    proxy: AskProxy,
+    latest: &Arc<Latest>,
+) -> Watch {
+    let (upstreams, directories) = (Arc::clone(upstreams), Arc::clone(directories));
+    Watch::new(
+        upstreams,
+        directories,
+        proxy,
+        Arc::clone(latest),
+        SystemClock.now(),
+    )
 }
 
 /// How a health check of `endpoint` is secured; none: it is not.

@@ -18,10 +18,11 @@ use crate::incident::diagnose::Cause;
 use crate::incident::watch::Latest;
 use crate::observe::snapshot::{
     CacheView, CircuitView, EndpointState as Health, EndpointView, IssuerView, LimitView,
-    ListenerView, RateLimitView, RetryView, Snapshot, UpstreamView,
+    ListenerView, RateLimitView, RetryView, Snapshot, UpstreamView, UsageView,
 };
 use crate::proxy::live::Connections;
 use crate::proxy::worker::Shared;
+use crate::usage::writer::Health as LedgerHealth;
 
 type Listening = (Arc<str>, String, Arc<Connections>);
 
@@ -32,6 +33,7 @@ pub(super) struct Views {
     upstreams: Arc<Upstreams>,
     latest: Arc<Latest>,
     caches: Arc<Caches>,
+    usage: Arc<LedgerHealth>,
     listeners: Mutex<Vec<Listening>>,
 }
 
@@ -41,12 +43,14 @@ impl Views {
         upstreams: Arc<Upstreams>,
         latest: Arc<Latest>,
         caches: Arc<Caches>,
+        usage: Arc<LedgerHealth>,
     ) -> Self {
         Self {
             shared,
             upstreams,
             latest,
             caches,
+            usage,
             listeners: Mutex::default(),
         }
     }
@@ -110,6 +114,13 @@ impl Views {
             loops: self.shared.pulses.iter().map(Pulse::total).collect(),
             route_circuits,
             causes: self.causes(),
+            usage: UsageView {
+                pending: self.usage.pending() as u64,
+                dropped: self.usage.dropped(),
+                folded: self.usage.folded(),
+                errors: self.usage.errors(),
+                written: self.usage.written(),
+            },
         }
     }
 

@@ -38,3 +38,4 @@ mod routing;
 mod streams;
 mod traces;
 mod upstreams;
+mod usage;

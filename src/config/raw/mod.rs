@@ -14,6 +14,7 @@ mod route;
 mod spanned;
 mod telemetry;
 mod upstream;
+mod usage;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,7 @@ pub(crate) use telemetry::{
     RawZipkin,
 };
 pub(crate) use upstream::{RawClientTls, RawDiscover, RawHealth, RawUpstream};
+pub(crate) use usage::RawUsage;
 
 use super::units::Time;
 
@@ -68,6 +70,9 @@ pub(crate) struct Raw {
     pub(crate) cache: BTreeMap<Spanned<String>, Spanned<RawCache>>,
     /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.
     pub(crate) routes: Vec<Spanned<RawRoute>>,
+    /// The ledger of who used what. Without: in memory, for a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usage: Option<RawUsage>,
     /// What is written where.
     pub(crate) telemetry: RawTelemetry,
 }

@@ -16,14 +16,14 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{Dropped, Finding};
 use super::explain;
-use super::plan::{Admin, Plan, Secret, Server};
-use super::raw::{Raw, RawAdmin, RawSecret, RawServer, Spanned};
+use super::plan::{Admin, Plan, Secret, Server, Usage};
+use super::raw::{Raw, RawAdmin, RawSecret, RawServer, RawUsage, Spanned};
 use super::units::Time;
 
 /// The one version of the format.
@@ -65,6 +65,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let rate_limits = check.rate_limits(raw);
     let caches = check.caches(&raw.cache);
     let routes = check.routes(raw, &tiers);
+    let usage = check.usage(raw.usage.as_ref());
     let telemetry = check.telemetry(&raw.telemetry);
     let findings = check.findings;
     let (true, Some(server), Some(admin)) = (findings.is_empty(), server, admin) else {
@@ -82,6 +83,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         rate_limits: rate_limits.into_iter().map(Arc::new).collect(),
         caches: caches.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
+        usage,
         telemetry,
     };
     plan.hash = explain::hash(&plan);
@@ -370,6 +372,36 @@ impl Check<'_> {
             Some(file) => Secret::from_file(value, file),
             None => Secret::new(value),
         })
+    }
+
+    fn usage(&mut self, raw: Option<&RawUsage>) -> Usage {
+        let Some(raw) = raw else {
+            return Usage::default();
+        };
+        let keep = self.above_zero(&raw.keep, "keep");
+        let hint = "write \"sqlite:PATH\", or \"memory\" for a day that is gone with the process";
+        let file = match (raw.store.as_str(), raw.store.strip_prefix("sqlite:")) {
+            ("memory", _) => return Usage::default(),
+            (_, Some(path)) if !path.is_empty() => Some(self.path(path)),
+            (store, _) => {
+                let is_postgres =
+                    store.starts_with("postgres:") || store.starts_with("postgresql:");
+                let message = if is_postgres {
+                    "a ledger in PostgreSQL is not carried out by this version yet".to_owned()
+                } else {
+                    format!("`{}` is no place for a ledger", store.escape_debug())
+                };
+                self.error_hint(raw.store.span(), message, hint);
+                None
+            }
+        };
+        if let Some(file) = &file
+            && !file.parent().is_some_and(Path::is_dir)
+        {
+            let message = format!("the directory of {} does not exist", file.display());
+            self.error(raw.store.span(), message);
+        }
+        Usage { file, keep }
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         caches: Vec::new(),
         routes: Vec::new(),
+        usage: Default::default(),
         telemetry: Telemetry::default(),
     }
 }

@@ -45,7 +45,42 @@ impl Exposition {
         self.issuers(out)?;
         self.circuits(out)?;
         self.retries(out)?;
-        self.incidents(out)
+        self.incidents(out)?;
+        self.usage(out)
+    }
+
+    fn usage(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let usage = &self.snapshot.usage;
+        out.gauge(
+            "tidegate_usage_pending",
+            "Rows of the usage ledger that wait to be written.",
+            None,
+            Some(usage.pending),
+        )?;
+        out.gauge(
+            "tidegate_usage_written_timestamp_seconds",
+            "When the usage ledger was last written; 0: never.",
+            None,
+            Some(usage.written),
+        )?;
+        out.counter(
+            "tidegate_usage_dropped",
+            "Rows of the usage ledger that were lost.",
+            None,
+            Some(usage.dropped),
+        )?;
+        out.counter(
+            "tidegate_usage_folded",
+            "Exchanges whose client the usage ledger put together with others.",
+            None,
+            Some(usage.folded),
+        )?;
+        out.counter(
+            "tidegate_usage_write_errors",
+            "Attempts to write the usage ledger that failed.",
+            None,
+            Some(usage.errors),
+        )
     }
 
     fn incidents(&self, out: &mut Out<'_>) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use crate::engine::breaker::{Breaker, Config, State};
 use crate::observe::collector::tests::metrics_of;
 use crate::observe::snapshot::{
     CircuitView, EndpointState, EndpointView, IssuerView, LimitView, ListenerView, RateLimitView,
-    RetryView, UpstreamView,
+    RetryView, UpstreamView, UsageView,
 };
 use crate::observe::tables::tests::{answered, refused};
 
@@ -36,6 +36,7 @@ fn snapshot() -> Snapshot {
             decisions: [("enforce", 7, 3), ("observe", 2, 1)],
             evictions: 1,
         }],
+        usage: UsageView::default(),
         causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: vec![CircuitView {
             name: "first".into(),

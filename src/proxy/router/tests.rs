@@ -72,6 +72,7 @@ fn router(specs: &[&str]) -> Router {
         upstreams: Vec::new(),
         caches: Vec::new(),
         routes: specs.iter().map(|spec| route(spec)).collect(),
+        usage: Default::default(),
         telemetry: Telemetry::default(),
     })
 }

@@ -1,0 +1,237 @@
+//! `tidegate usage`: who used what, as a table, CSV, JSON, or a page to mail around.
+
+mod page;
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::client::Admin;
+use super::query::fetch;
+use super::table::{Cell, Style, Table, latency, plain};
+use super::{color, print};
+use crate::admin::api::{Usage, UsageHours, UsageRow};
+
+/// Clients that the page draws by the hour.
+const DRAWN: usize = 8;
+
+/// What to report, and how.
+#[derive(Debug, Args)]
+pub(super) struct UsageArgs {
+    /// Where the admin API is.
+    #[arg(
+        long,
+        help = "Where the admin API is: http://HOST:PORT or unix:/path; TIDEGATE_TOKEN holds its token",
+        value_name = "URL",
+        env = "TIDEGATE_ADMIN",
+        default_value = "http://127.0.0.1:9900"
+    )]
+    admin: Admin,
+    /// From when on: RFC 3339, a date, or back from now such as -7d.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "-7d",
+        allow_hyphen_values = true
+    )]
+    from: String,
+    /// Up to when. Default: now.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    to: Option<String>,
+    /// What rows are told apart by: client, route, upstream, hour, with commas between them.
+    #[arg(long, value_name = "KEYS", default_value = "client")]
+    by: String,
+    /// Rows at most; those that cost most.
+    #[arg(long, value_name = "N", default_value = "100")]
+    limit: usize,
+    /// How to print.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+}
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For spreadsheets (RFC 4180).
+    Csv,
+    /// For programs: what the API answers, unchanged.
+    Json,
+    /// One page that needs nothing else, to mail around.
+    Html,
+}
+
+pub(super) fn usage(args: UsageArgs) -> ExitCode {
+    match text(&args) {
+        Ok(text) => print(&text),
+        Err(code) => code,
+    }
+}
+
+fn text(args: &UsageArgs) -> Result<String, ExitCode> {
+    let (answer, bytes) = fetch::<Usage>(args.admin.clone(), &path(args, &args.by, args.limit))?;
+    Ok(match args.output {
+        Output::Table => table(&answer, Style::new(color(&std::io::stdout()))),
+        Output::Csv => csv(&answer),
+        Output::Json => String::from_utf8_lossy(&bytes).into_owned(),
+        Output::Html => {
+            let clients = path(args, "client", DRAWN.max(args.limit));
+            let (clients, _) = fetch::<Usage>(args.admin.clone(), &clients)?;
+            let hours = format!("/api/v1/usage/hours?{}&limit={DRAWN}", range(args));
+            let (hours, _) = fetch::<UsageHours>(args.admin.clone(), &hours)?;
+            page::page(&clients, &hours.hours, DRAWN)
+        }
+    })
+}
+
+fn path(args: &UsageArgs, by: &str, limit: usize) -> String {
+    let (range, by) = (range(args), encode(by));
+    format!("/api/v1/usage?{range}&by={by}&limit={limit}")
+}
+
+fn range(args: &UsageArgs) -> String {
+    let to = args.to.as_deref().map(|to| format!("&to={}", encode(to)));
+    format!("from={}{}", encode(&args.from), to.unwrap_or_default())
+}
+
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// What tells a row apart from others.
+fn keys(row: &UsageRow) -> Vec<&str> {
+    let keys = [&row.hour, &row.client, &row.route, &row.upstream];
+    keys.into_iter().flatten().map(String::as_str).collect()
+}
+
+fn table(answer: &Usage, style: Style) -> String {
+    let headings = [
+        "WHO", "REQUESTS", "REFUSED", "ERRORS", "COST", "SHARE", "PEAK", "P98", "BYTES",
+    ];
+    let mut table = Table::new(headings, 2);
+    let part = |share: f64| format!("{:.1}%", share * 100.0);
+    for row in &answer.rows {
+        let cells: [Cell; 9] = [
+            keys(row).join(" ").as_str().into(),
+            row.sums.requests.to_string().into(),
+            row.sums.refused.to_string().into(),
+            row.sums.errors.to_string().into(),
+            latency(Some(row.sums.upstream_seconds * 1e3)).into(),
+            part(row.share).into(),
+            row.peak_share.map_or_else(|| "-".to_owned(), part).into(),
+            latency(row.sums.p98_ms).into(),
+            (row.sums.bytes_in + row.sums.bytes_out).to_string().into(),
+        ];
+        table.row(cells);
+    }
+    let mut text = table.render(style);
+    for row in &answer.rows {
+        if let (Some(client), Some(declared), Some(peak)) =
+            (&row.client, row.declared_rate, row.peak_rate)
+        {
+            let over = if peak > declared {
+                ", over what it declared"
+            } else {
+                ""
+            };
+            let client = plain(client);
+            text.push_str(&format!(
+                "\n{client} declared {declared}/s; its busiest minute had {peak:.1}/s{over}"
+            ));
+        }
+    }
+    let (shown, all) = (answer.rows.len(), answer.row_count);
+    text.push_str(&format!(
+        "\n{shown} of {all} rows, {} to {}: {} requests",
+        plain(&answer.from),
+        plain(&answer.to),
+        answer.total.requests
+    ));
+    text
+}
+
+/// RFC 4180: commas, CRLF, quotes around what needs them. A field that a spreadsheet would take for a formula is
+/// quoted with an apostrophe.
+fn csv(answer: &Usage) -> String {
+    let mut lines = Vec::with_capacity(answer.rows.len() + 1);
+    let sums = [
+        "requests",
+        "refused",
+        "errors",
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "upstream_seconds",
+        "share",
+        "peak_share",
+        "p98_ms",
+        "declared_rate",
+        "peak_rate",
+    ];
+    let by = ["hour", "client", "route", "upstream"].into_iter();
+    let by: Vec<&str> = by
+        .filter(|key| answer.by.iter().any(|by| by == key))
+        .collect();
+    lines.push(
+        by.iter()
+            .chain(&sums)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(","),
+    );
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    for row in &answer.rows {
+        let mut fields: Vec<String> = keys(row).into_iter().map(field).collect();
+        let counted = &row.sums;
+        fields.extend(
+            [
+                counted.requests,
+                counted.refused,
+                counted.errors,
+                counted.attempts,
+                counted.bytes_in,
+                counted.bytes_out,
+            ]
+            .map(|count| count.to_string()),
+        );
+        fields.push(counted.upstream_seconds.to_string());
+        fields.push(row.share.to_string());
+        let rest = [
+            row.peak_share,
+            counted.p98_ms,
+            row.declared_rate,
+            row.peak_rate,
+        ];
+        fields.extend(rest.map(number));
+        lines.push(fields.join(","));
+    }
+    lines.join("\r\n")
+}
+
+fn field(text: &str) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let text = if formula {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    };
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_quoted_where_it_has_to_be_and_is_no_formula() {
+        assert_eq!(field("reports"), "reports");
+        assert_eq!(field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(field("=cmd()"), "'=cmd()");
+    }
+}

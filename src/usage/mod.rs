@@ -1,0 +1,71 @@
+//! Who used what: the ledger, and the reports made of it.
+//!
+//! [`rollup`] folds every exchange into sums by minute, client, route and upstream on the observer's thread;
+//! [`writer`] puts them into the [`store`] from a thread of its own, so that a slow disk delays nobody; [`report`] asks.
+//! May depend on observe and clients, and on the engine's directories for names.
+
+pub mod report;
+pub mod rollup;
+pub mod store;
+pub mod writer;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::rollup::Folder;
+use self::store::{Keep, Place};
+use self::writer::{Health, Writer};
+use crate::clock::SystemClock;
+use crate::config::plan::Usage;
+use crate::engine::registry::Directories;
+
+/// How long hours and minutes are kept, if days are.
+const HOURS: Duration = Duration::from_secs(90 * 86_400);
+const MINUTES: Duration = Duration::from_secs(8 * 86_400);
+
+/// Where the ledger is, and how it fares.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Where it is.
+    pub place: Place,
+    /// How long it is kept.
+    pub keep: Keep,
+    /// How it fares.
+    pub health: Arc<Health>,
+}
+
+impl Ledger {
+    /// The ledger that a plan asks for.
+    #[must_use]
+    pub fn of(usage: &Usage) -> Self {
+        let place = match &usage.file {
+            Some(file) => Place::File(file.clone()),
+            // Of its own in each process, and in each test of one.
+            None => Place::Memory(format!("tidegate-{:x}", SystemClock.unix_micros())),
+        };
+        Self {
+            place,
+            keep: Keep {
+                minutes: MINUTES.min(usage.keep),
+                hours: HOURS.min(usage.keep),
+                days: usage.keep,
+            },
+            health: Arc::default(),
+        }
+    }
+
+    /// Starts to write, and what the observer is to hand its exchanges to.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(&self, directories: &Arc<Directories>) -> io::Result<(Writer, Folder)> {
+        let health = Arc::clone(&self.health);
+        let (writer, deltas) = Writer::start(self.place.clone(), self.keep, Arc::clone(&health))?;
+        let now = SystemClock.now();
+        Ok((
+            writer,
+            Folder::new(Arc::clone(directories), deltas, health, now),
+        ))
+    }
+}

@@ -1,0 +1,279 @@
+//! Writes the ledger from a thread of its own.
+//!
+//! A database that is locked, away or on a full disk delays nobody: what cannot be written is kept, put together with
+//! what comes after it, and tried again; beyond the bound clients are put together, and what then still finds no room is
+//! dropped and counted. Depends on the store.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::rollup::{Delta, Row, Sums};
+use super::store::{Keep, Place, Store};
+use crate::clock::{Instant, SystemClock};
+
+/// Deltas on their way to the writer.
+const MAX_DELTAS: usize = 64;
+/// Rows kept while they cannot be written.
+const MAX_PENDING: usize = 200_000;
+/// The first pause after a failure, and the longest.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// How often what is too old is taken out.
+const PRUNE: Duration = Duration::from_secs(600);
+
+/// How the ledger fares.
+#[derive(Debug, Default)]
+pub struct Health {
+    pending: AtomicUsize,
+    dropped: AtomicU64,
+    folded: AtomicU64,
+    errors: AtomicU64,
+    written: AtomicU64,
+    error: Mutex<Option<String>>,
+}
+
+impl Health {
+    /// Rows that wait to be written.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were lost.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges whose client was put together with others.
+    #[must_use]
+    pub fn folded(&self) -> u64 {
+        self.folded.load(Ordering::Relaxed)
+    }
+
+    /// Attempts to write that failed.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    /// When something was written last, in seconds since the Unix epoch; 0: never.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Why the last attempt failed; none if it did not.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        self.error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn count_folded(&self) {
+        self.folded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_dropped(&self, rows: usize) {
+        self.dropped.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the last attempt wrote something, and when.
+    fn fared(&self, result: &rusqlite::Result<bool>, now: u64) {
+        let error = match result {
+            Ok(wrote) => {
+                if *wrote {
+                    self.written.store(now, Ordering::Relaxed);
+                }
+                None
+            }
+            Err(error) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+                Some(error.to_string())
+            }
+        };
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+}
+
+/// The running writer.
+#[derive(Debug)]
+pub struct Writer {
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Starts to write to `place`; where deltas are handed to.
+    ///
+    /// # Errors
+    /// When the system refuses a thread. A ledger that cannot be opened is no error: it is tried again.
+    pub fn start(
+        place: Place,
+        keep: Keep,
+        health: Arc<Health>,
+    ) -> io::Result<(Self, SyncSender<Delta>)> {
+        let (sender, deltas) = sync_channel(MAX_DELTAS);
+        let thread = std::thread::Builder::new()
+            .name("usage".into())
+            .spawn(move || {
+                let mut ledger = Ledger::new(place, keep, health, SystemClock.unix_micros());
+                ledger.run(&deltas);
+            })?;
+        Ok((Self { thread }, sender))
+    }
+
+    /// Whether everything it was handed is written or given up; true once nobody can hand it anything.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Minute, client, route and upstream.
+type Key = (u64, Arc<str>, Arc<str>, Arc<str>);
+
+struct Ledger {
+    place: Place,
+    keep: Keep,
+    health: Arc<Health>,
+    store: Option<Store>,
+    epoch: u64,
+    /// Of the delta in `trying`.
+    sequence: u64,
+    /// What is being written: the same, under the same number, until that is known to have worked.
+    trying: Delta,
+    /// What came since.
+    pending: HashMap<Key, Sums>,
+    pause: Duration,
+    again: Instant,
+    pruned: Option<Instant>,
+}
+
+impl Ledger {
+    fn new(place: Place, keep: Keep, health: Arc<Health>, epoch: u64) -> Self {
+        Self {
+            place,
+            keep,
+            health,
+            store: None,
+            epoch,
+            sequence: 0,
+            trying: Vec::new(),
+            pending: HashMap::new(),
+            pause: FIRST,
+            again: Instant::ZERO,
+            pruned: None,
+        }
+    }
+
+    fn run(&mut self, deltas: &Receiver<Delta>) {
+        // Opened at once, so that reports work and a mistake shows before there is traffic.
+        self.write();
+        loop {
+            match deltas.recv_timeout(FIRST) {
+                Ok(delta) => self.take(delta),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if SystemClock.now() >= self.again {
+                self.write();
+            }
+        }
+        self.write();
+        let left = self.trying.len() + self.pending.len();
+        if left > 0 {
+            self.health.count_dropped(left);
+            let error = self.health.error().unwrap_or_default();
+            tracing::warn!(rows = left, %error, "the end of the usage ledger could not be written");
+        }
+    }
+
+    fn take(&mut self, delta: Delta) {
+        for row in delta {
+            let key = (row.minute, row.client, row.route, row.upstream);
+            if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&key) {
+                let (minute, _, route, upstream) = key;
+                let other = (minute, Arc::from(super::rollup::OTHER), route, upstream);
+                if self.pending.len() >= MAX_PENDING * 2 && !self.pending.contains_key(&other) {
+                    self.health.count_dropped(1);
+                    continue;
+                }
+                self.pending.entry(other).or_default().add(&row.sums);
+                continue;
+            }
+            self.pending.entry(key).or_default().add(&row.sums);
+        }
+        let waiting = self.trying.len() + self.pending.len();
+        self.health.pending.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Writes what there is, if that can be done.
+    fn write(&mut self) {
+        let result = self.try_write();
+        let now = SystemClock.now();
+        if result.is_ok() {
+            self.pause = FIRST;
+            self.again = Instant::ZERO;
+        } else {
+            if self.health.error().is_none() {
+                let error = result.as_ref().err();
+                tracing::warn!(
+                    ?error,
+                    "the usage ledger cannot be written; it is tried again"
+                );
+            }
+            // A connection that failed may be what is wrong; but a ledger in memory lives in its connection.
+            if matches!(self.place, Place::File(_)) {
+                self.store = None;
+            }
+            self.again = now.after(self.pause);
+            self.pause = (self.pause * 2).min(LONGEST);
+        }
+        self.health
+            .fared(&result, SystemClock.unix_micros() / 1_000_000);
+        let waiting = self.trying.len() + self.pending.len();
+        self.health.pending.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Whether anything was written.
+    fn try_write(&mut self) -> rusqlite::Result<bool> {
+        let mut wrote = false;
+        let store = match &mut self.store {
+            Some(store) => store,
+            none => none.insert(Store::open(&self.place, self.keep)?),
+        };
+        loop {
+            if self.trying.is_empty() {
+                if self.pending.is_empty() {
+                    break;
+                }
+                self.sequence += 1;
+                let pending = std::mem::take(&mut self.pending).into_iter();
+                let row = |((minute, client, route, upstream), sums)| Row {
+                    minute,
+                    client,
+                    route,
+                    upstream,
+                    sums,
+                };
+                self.trying = pending.map(row).collect();
+            }
+            store.write(self.epoch, self.sequence, &self.trying)?;
+            self.trying.clear();
+            wrote = true;
+        }
+        let now = SystemClock.now();
+        if self.pruned.is_none_or(|last| now.since(last) >= PRUNE) {
+            store.prune(SystemClock.unix_micros() / 1_000_000)?;
+            self.pruned = Some(now);
+        }
+        Ok(wrote)
+    }
+}

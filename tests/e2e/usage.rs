@@ -1,0 +1,170 @@
+//! The usage ledger against an independent count over the access log.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::http_origin::Origin;
+use crate::support::proxy::{Proxy, Setup};
+use crate::support::reply::Reply;
+use crate::support::wait::eventually;
+
+/// Requests and bytes by client.
+type Count = BTreeMap<String, (u64, u64, u64)>;
+
+fn ask(proxy: &Proxy, keys: &[&str], times: usize) {
+    let mut client = proxy.client();
+    for round in 0..times {
+        for key in keys {
+            let path = format!("/{}", "x".repeat(round % 7));
+            client.request("POST", &path, &[("x-api-key", key)], &vec![b'y'; round * 3]);
+        }
+    }
+}
+
+/// What the log says.
+fn logged(proxy: &Proxy) -> Count {
+    let mut count = Count::new();
+    for line in proxy.access_log() {
+        let sum = count
+            .entry(line["client"].as_str().unwrap_or_default().to_owned())
+            .or_default();
+        let number = |key: &str| line[key].as_u64().unwrap_or_default();
+        *sum = (
+            sum.0 + 1,
+            sum.1 + number("bytes_in"),
+            sum.2 + number("bytes_out"),
+        );
+    }
+    count
+}
+
+/// What the report says.
+fn reported(proxy: &Proxy) -> Count {
+    let answer = proxy.admin_get("/api/v1/usage?from=-1d").json();
+    let rows = answer["rows"].as_array().cloned().unwrap_or_default();
+    let number = |row: &Value, key: &str| row[key].as_u64().unwrap_or_default();
+    rows.iter()
+        .map(|row| {
+            let client = row["client"].as_str().unwrap_or_default().to_owned();
+            let sums = ("requests", "bytes_in", "bytes_out");
+            (
+                client,
+                (
+                    number(row, sums.0),
+                    number(row, sums.1),
+                    number(row, sums.2),
+                ),
+            )
+        })
+        .collect()
+}
+
+fn add(one: &mut Count, other: &Count) {
+    for (client, sums) in other {
+        let sum = one.entry(client.clone()).or_default();
+        *sum = (sum.0 + sums.0, sum.1 + sums.1, sum.2 + sums.2);
+    }
+}
+
+fn agrees(proxy: &Proxy, expected: &Count) {
+    eventually("the report equals the log", Duration::from_secs(20), || {
+        reported(proxy) == *expected
+    });
+}
+
+#[test]
+fn the_report_equals_the_log_over_a_restart_and_a_kill() {
+    let origin = Origin::http1(|seen| Reply::ok("z".repeat(seen.body.len() + 5)));
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[clients]\nhash_key = \"a-key-for-the-test\"\n[upstreams.app]\nendpoints = [\"{}\"]\n[usage]\nstore = \"sqlite:{}\"\n",
+        origin.address(),
+        dir.path().join("usage.db").display()
+    );
+    let mut proxy = Setup::config(&config).start();
+    ask(&proxy, &["one", "two", "three"], 40);
+    proxy.access_log_entry("the last", |line| line["client"] != "");
+    let mut expected = Count::new();
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_exit().success());
+    add(&mut expected, &logged(&proxy));
+    assert_eq!(expected.values().map(|sums| sums.0).sum::<u64>(), 120);
+
+    let mut proxy = Setup::config(&config).start();
+    agrees(&proxy, &expected);
+    ask(&proxy, &["two", "four"], 30);
+    eventually("its lines", Duration::from_secs(10), || {
+        proxy.access_log().len() == 60
+    });
+    add(&mut expected, &logged(&proxy));
+    agrees(&proxy, &expected);
+    proxy.signal(Signal::KILL);
+    assert!(!proxy.wait_exit().success());
+
+    let proxy = Setup::config(&config).start();
+    agrees(&proxy, &expected);
+    ask(&proxy, &["one"], 5);
+    eventually("its lines", Duration::from_secs(10), || {
+        proxy.access_log().len() == 5
+    });
+    add(&mut expected, &logged(&proxy));
+    agrees(&proxy, &expected);
+
+    let by = proxy
+        .admin_get("/api/v1/usage?from=-1d&by=route,upstream")
+        .json();
+    assert_eq!(by["rows"][0]["upstream"], "app");
+    assert_eq!(by["total"]["requests"], 185);
+    let pairs = proxy.admin_get("/api/v1/traffic?from=-1d").json();
+    assert_eq!(pairs["pairs"][0]["calls"], 70);
+    let hours = proxy
+        .admin_get("/api/v1/usage/hours?from=-1d&limit=2")
+        .json();
+    assert!(hours["hours"].as_array().unwrap().len() >= 3);
+    for bad in ["from=now", "by=colour", "from=-1h&to=-2h", "limit=x"] {
+        assert_eq!(
+            proxy.admin_get(&format!("/api/v1/usage?{bad}")).status,
+            400,
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_delays_nobody_and_is_said() {
+    let origin = Origin::saying("ok");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("usage.db");
+    std::fs::write(
+        &file,
+        "no database, and long enough that nobody takes it for an empty one",
+    )
+    .unwrap();
+    let config = format!(
+        "[upstreams.app]\nendpoints = [\"{}\"]\n[usage]\nstore = \"sqlite:{}\"\n",
+        origin.address(),
+        file.display()
+    );
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/").status, 200);
+    proxy.metrics_until("an error and a row that waits", |metrics| {
+        let value = |name| metrics.value(name, &[]).unwrap_or_default();
+        value("tidegate_usage_write_errors_total") > 0.0 && value("tidegate_usage_pending") > 0.0
+    });
+    assert!(proxy.status()["usage"]["error"].is_string());
+    assert_eq!(proxy.admin_get("/api/v1/usage").status, 503);
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .starts_with("no database")
+    );
+    std::fs::remove_file(&file).unwrap();
+    eventually(
+        "it is written once it can be",
+        Duration::from_secs(30),
+        || proxy.admin_get("/api/v1/usage").json()["total"]["requests"] == 1,
+    );
+}
