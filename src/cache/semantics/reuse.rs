@@ -36,7 +36,8 @@ pub fn reuse(model: &Model, control: &RequestControl, now: Millis) -> Reuse {
         .is_some_and(|max| model.age(now) > seconds(max));
     let too_short = control
         .min_fresh
-        .is_some_and(|min| model.left(now) < seconds(min));
+        // What is stale has nothing left, and min-fresh=0 still asks for what is fresh, whatever max-stale says.
+        .is_some_and(|min| !model.is_fresh(now) || model.left(now) < seconds(min));
     if too_old || too_short {
         return Reuse::Asked;
     }
