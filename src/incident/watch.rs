@@ -17,7 +17,7 @@ use super::span::{Event, Fate};
 use crate::clock::Instant;
 use crate::engine::registry::Directories;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
-use crate::model::{Outcome, Phase, Reason};
+use crate::model::{CacheResult, Outcome, Phase, Reason};
 use crate::observe::collector::Tap;
 use crate::observe::exchange::Exchange;
 
@@ -290,6 +290,12 @@ fn event(exchange: &Exchange) -> Option<Event> {
         endpoint: exchange.endpoint.map(|endpoint| endpoint.index() as u64),
         attempts: exchange.attempts,
         fate,
+        hit: exchange.cache.and_then(|result| match result {
+            // What saved the origin the work, and what did not.
+            CacheResult::Hit | CacheResult::Stale | CacheResult::Collapsed => Some(true),
+            CacheResult::Miss | CacheResult::Revalidated => Some(false),
+            CacheResult::Bypass => None,
+        }),
         ..Event::default()
     };
     for (seconds, phase) in event.phases.iter_mut().zip(Phase::ALL) {
@@ -393,5 +399,46 @@ impl std::fmt::Debug for Watch {
         f.debug_struct("Watch")
             .field("watched", &self.watched.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::tables::tests::{answered, refused};
+
+    #[test]
+    fn an_exchange_says_how_it_ended_and_whether_the_cache_had_it() {
+        let with = |cache| {
+            event(&Exchange {
+                cache,
+                ..answered()
+            })
+            .unwrap()
+        };
+        assert_eq!(with(None).hit, None);
+        assert_eq!(with(Some(CacheResult::Bypass)).hit, None);
+        assert_eq!(with(Some(CacheResult::Stale)).hit, Some(true));
+        assert_eq!(with(Some(CacheResult::Miss)).hit, Some(false));
+        let fate = |reason| {
+            let exchange = Exchange {
+                reason: Some(reason),
+                ..refused()
+            };
+            event(&exchange).map(|event| event.fate)
+        };
+        assert_eq!(fate(Reason::QueueFull), Some(Fate::Refused));
+        assert_eq!(fate(Reason::ConnectFailed), Some(Fate::Unreachable));
+        assert_eq!(fate(Reason::UpstreamTimeout), Some(Fate::Failed));
+        assert_eq!(
+            fate(Reason::Quota),
+            None,
+            "an operator's rule is no trouble"
+        );
+        let failed = Exchange {
+            upstream_status: Some(503),
+            ..answered()
+        };
+        assert_eq!(event(&failed).unwrap().fate, Fate::Failed);
     }
 }
