@@ -24,6 +24,20 @@ enum Bound {
     Max,
 }
 
+impl Bound {
+    /// Where `limit` is. It has left a bound when it is twice as far away as it need be, lest a limit that hovers
+    /// there be news every second.
+    const fn of(limit: u32, min: u32, max: u32, before: Option<Self>) -> Option<Self> {
+        match before {
+            Some(Self::Min) if limit < min.saturating_mul(2) => before,
+            Some(Self::Max) if limit > max / 2 => before,
+            _ if limit <= min => Some(Self::Min),
+            _ if limit >= max => Some(Self::Max),
+            _ => None,
+        }
+    }
+}
+
 /// What was seen last.
 #[derive(Debug)]
 pub(super) struct Changes {
@@ -83,12 +97,9 @@ impl Changes {
             return;
         };
         let limit = upstream.protection().gate().limit();
-        let bound = if limit <= config.min() {
-            Some(Bound::Min)
-        } else {
-            (limit >= config.max()).then_some(Bound::Max)
-        };
-        let before = self.limits.insert(upstream.id(), bound);
+        let before = self.limits.get(&upstream.id()).copied();
+        let bound = Bound::of(limit, config.min(), config.max(), before.flatten());
+        self.limits.insert(upstream.id(), bound);
         if before.unwrap_or(bound) != bound {
             let at = bound.map(|bound| match bound {
                 Bound::Min => "min",
@@ -104,5 +115,23 @@ impl Changes {
     pub(super) fn overload(&self, admitted: u32, tiers: u32, mode: &str) {
         let detail = json!({ "admitted_tiers": admitted, "tiers": tiers, "mode": mode });
         self.events.tell("overload", "process", detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bound;
+
+    #[test]
+    fn a_limit_that_hovers_at_a_bound_is_news_once() {
+        let of = |before: &mut Option<Bound>, limit| {
+            *before = Bound::of(limit, 4, 100, *before);
+            *before
+        };
+        let mut at = None;
+        let seen = [32, 4, 5, 4, 7, 8, 100, 99, 51, 50].map(|limit| of(&mut at, limit));
+        let (min, max) = (Some(Bound::Min), Some(Bound::Max));
+        let expected = [None, min, min, min, min, None, max, max, max, None];
+        assert_eq!(seen, expected);
     }
 }
