@@ -42,7 +42,7 @@ impl Scale {
         } else {
             in_use.min(TARGET)
         };
-        let turned_away = Span::share(now.refused, now.demand);
+        let turned_away = Span::share(now.refused - now.barred, now.demand);
         let utilisation = known.max(now.saturation()) / (1.0 - turned_away).max(0.05);
         let slower = facts.usual.map_or(1.0, |usual| {
             Span::share(now.service.typical(), usual.service.typical())

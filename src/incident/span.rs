@@ -17,8 +17,10 @@ pub enum Fate {
     /// It was answered.
     #[default]
     Answered,
-    /// Tidegate refused it.
+    /// Tidegate refused it for want of room.
     Refused,
+    /// Tidegate refused it since the upstream is taken for broken: its breaker is open, no endpoint is healthy.
+    Barred,
     /// The upstream failed it.
     Failed,
     /// There was no connection to be had.
@@ -144,6 +146,8 @@ pub struct Span {
     pub demand: f64,
     /// Those that Tidegate refused.
     pub refused: f64,
+    /// Those among them that would have found room, in a sound upstream.
+    pub barred: f64,
     /// Those that reached the upstream.
     pub sent: f64,
     /// Times they were sent.
@@ -182,6 +186,7 @@ impl Default for Span {
             seconds: 0.0,
             demand: 0.0,
             refused: 0.0,
+            barred: 0.0,
             sent: 0.0,
             attempts: 0.0,
             failed: 0.0,
@@ -205,8 +210,10 @@ impl Span {
     /// Counts one request.
     pub fn record(&mut self, event: &Event) {
         self.demand += 1.0;
-        let refused = event.fate == Fate::Refused;
+        let barred = event.fate == Fate::Barred;
+        let refused = barred || event.fate == Fate::Refused;
         self.refused += f64::from(u8::from(refused));
+        self.barred += f64::from(u8::from(barred));
         self.repeats += f64::from(u8::from(event.repeat));
         if let Some(hit) = event.hit {
             self.lookups += 1.0;
@@ -269,6 +276,7 @@ impl Span {
         self.seconds += other.seconds * by;
         self.demand += other.demand * by;
         self.refused += other.refused * by;
+        self.barred += other.barred * by;
         self.sent += other.sent * by;
         self.attempts += other.attempts * by;
         self.failed += other.failed * by;

@@ -267,10 +267,9 @@ fn event(exchange: &Exchange) -> Option<Event> {
             | Reason::QueueFull
             | Reason::QueueTimeout
             | Reason::Deadline
-            | Reason::BreakerOpen
-            | Reason::NoHealthyEndpoint
             | Reason::Overload,
         ) => Fate::Refused,
+        Some(Reason::BreakerOpen | Reason::NoHealthyEndpoint) => Fate::Barred,
         Some(Reason::UpstreamReset | Reason::UpstreamTimeout) => Fate::Failed,
         Some(Reason::ConnectFailed) => Fate::Unreachable,
         // What an operator's rule or the request itself is the reason of says nothing.

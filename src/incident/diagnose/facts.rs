@@ -152,6 +152,17 @@ pub(super) fn service(span: &Span) -> f64 {
     span.service.mean()
 }
 
+/// Halfway between what is usual and what is now.
+pub(super) fn midway(facts: &Facts<'_>, usual: &Span, of: impl Fn(&Span) -> f64) -> f64 {
+    let usual = of(usual);
+    usual + (of(&facts.now) - usual) / 2.0
+}
+
+/// The share of requests that Tidegate refused for want of room.
+pub(super) fn turned_away(span: &Span) -> f64 {
+    Span::share(span.refused - span.barred, span.demand)
+}
+
 /// The share of requests that Tidegate refused.
 pub(super) fn refused(span: &Span) -> f64 {
     Span::share(span.refused, span.demand)

@@ -8,6 +8,8 @@ use crate::incident::span::{Moments, Span};
 pub struct Harm {
     /// The share of requests refused.
     pub refused: f64,
+    /// The share refused for want of room.
+    pub turned_away: f64,
     /// The share failed by the upstream.
     pub failed: f64,
     /// The upstream's part of the time, seconds.
@@ -47,6 +49,7 @@ impl Harm {
         let now = &facts.now;
         Self {
             refused: share(now.refused, facts::refused),
+            turned_away: share(now.refused - now.barred, facts::turned_away),
             failed: share(now.failed, facts::failed),
             service: slower(facts, |span| span.service),
             queue: slower(facts, |span| span.queue),
@@ -74,7 +77,7 @@ impl Harm {
     /// Whether requests are turned away or kept waiting: the upstream has more to do than it can.
     #[must_use]
     pub fn crowded(&self) -> bool {
-        self.refused > 0.0 || self.queue > 0.0
+        self.turned_away > 0.0 || self.queue > 0.0
     }
 }
 

@@ -100,15 +100,14 @@ fn spike(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
         .grew_most(|span| &span.clients, |tally| tally.count)
         .map_or(0.0, |(_, _, share)| share);
     let sudden = shape::suddenness(facts.history, usual);
+    let half = facts::midway(facts, usual, facts::originals);
     let confidence =
         step(growth, 0.25) * (1.0 - step(top, 0.5)) * pressure(facts, harm) * (0.4 + 0.6 * sudden);
     Some(Verdict {
         cause: Cause::LoadSpike,
         subject: Subject::Upstream,
         confidence,
-        since: facts
-            .history
-            .held(|span| facts::originals(span) > facts::originals(usual) * 1.2),
+        since: facts.history.held(|span| facts::originals(span) > half),
         evidence: vec![
             facts.evidence("requests", "requests/s", facts::demand),
             alone("the largest client's share of the growth", top, "ratio"),
@@ -177,9 +176,10 @@ fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
                 > (facts::failed(usual) + facts::refused(usual)) * 1.5
     };
     let failing = facts.history.held(trouble);
-    let rising = facts
-        .history
-        .held(|span| facts::demand(span) > facts::demand(usual) * 1.2);
+    // Since when there is as much more as half of what there is now: a load that rises with the day is not where a
+    // storm begins.
+    let half = facts::midway(facts, usual, facts::demand);
+    let rising = facts.history.held(|span| facts::demand(span) > half);
     // What came first is nearer to the cause: a load that rose before anything failed is a load.
     let after = if rising > failing + 2 { 0.25 } else { 1.0 };
     // Of the growth, the part that is repetition.

@@ -4,6 +4,8 @@ mod world;
 
 use self::world::{Fault, World};
 use super::*;
+use crate::incident::history::History;
+use crate::incident::span::{Event, Fate};
 
 const SEEDS: u64 = 3;
 /// Seconds of health before the fault.
@@ -133,6 +135,44 @@ fn a_single_fault_is_named_first() {
     }
     let share = wrong.len() as f64 / f64::from(runs);
     assert!(share <= 0.05, "{share:.3} of {runs}\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_storm_in_the_busy_hours_is_no_load_spike() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(0.25, seed);
+        world.run(BEFORE, Fault::None);
+        for step in 0..6_u32 {
+            world.run(10, Fault::Spike(1.0 + 0.1 * f64::from(step)));
+        }
+        world.run_both(AFTER, Fault::Spike(1.6), Fault::Storm(4.0));
+        let found = world.verdicts();
+        let first = found.first().map(|verdict| verdict.cause);
+        assert_eq!(first, Some(Cause::RetryStorm), "{found:#?}");
+    }
+}
+
+#[test]
+fn who_is_barred_by_a_breaker_is_not_turned_away_for_want_of_room() {
+    let mut history = History::default();
+    for second in 0..110_u32 {
+        let open = second >= 100;
+        for request in 0..if open { 200 } else { 100 } {
+            history.current().record(&Event {
+                client: request % 20,
+                attempts: u8::from(!open),
+                fate: if open { Fate::Barred } else { Fate::Answered },
+                ..Event::default()
+            });
+        }
+        history.tick(!open);
+    }
+    let facts = Facts::new(&history, &[], Proxy::default());
+    let harm = Harm::of(&facts);
+    assert!(harm.any() && !harm.crowded(), "{harm:?}");
+    let found = diagnose(&facts);
+    let spike = found.iter().find(|one| one.cause == Cause::LoadSpike);
+    assert!(spike.is_none(), "{spike:?}");
 }
 
 #[test]
