@@ -1,56 +1,58 @@
-//! `tidegate demo`: a real proxy between built-in origins and clients, all on loopback.
+//! `tidegate demo`: a real proxy between built-in origins and clients, all on loopback, and the story of what happens
+//! to them.
+//!
+//! Fifty ordinary clients go about a day that lasts minutes. Then, one after the other, things go wrong as they do in
+//! life, and a narrator tells what Tidegate says and what the clients feel. The narrator knows nothing but what the
+//! admin API answers to anybody; only the [`world::World`] knows the truth. Depends on the library as any user would.
 
-use std::convert::Infallible;
+mod clients;
+mod origins;
+mod plan;
+mod story;
+mod world;
+
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
 
+use self::world::World;
+use super::client::Admin;
 use super::run::log_to_stderr;
 use super::{complain, fd_limit, print};
-use crate::clock::SystemClock;
 use crate::config::Source;
 use crate::process::{self, Inherited, Stop};
 
-/// A built-in origin: how long it takes, and how often it fails.
-#[derive(Clone, Copy, Debug)]
-struct Origin {
-    name: &'static str,
-    from_ms: u64,
-    to_ms: u64,
-    /// One answer in this many is a 500.
-    fails: u64,
+/// What to show.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Tell this one only, again and again. Default: each in turn.
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<Scenario>,
+    /// Turn every policy off, to see the same without protection.
+    #[arg(long)]
+    off: bool,
 }
 
-const ORIGINS: [Origin; 2] = [
-    Origin {
-        name: "shop",
-        from_ms: 5,
-        to_ms: 25,
-        fails: 500,
-    },
-    Origin {
-        name: "search",
-        from_ms: 20,
-        to_ms: 80,
-        fails: 50,
-    },
-];
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// A client runs its reports while everybody else is at their busiest.
+    BorrowedPeak,
+    /// One of three endpoints becomes slow.
+    SlowEndpoint,
+    /// A job empties the cache again and again.
+    CacheFlush,
+    /// An upstream fails now and then, and an app tries again at once.
+    RetryStorm,
+}
 
-/// The clients, with their pause between requests. `reports` is the noisy one.
-const CLIENTS: [(&str, u64); 4] = [("web", 20), ("mobile", 35), ("partner", 60), ("reports", 3)];
-
-pub(super) fn demo() -> ExitCode {
-    log_to_stderr();
-    match start() {
+pub(super) fn demo(args: &DemoArgs) -> ExitCode {
+    log_to_stderr(LevelFilter::WARN);
+    match start(args) {
         Ok(code) => code,
         Err(error) => {
             complain(&format!("tidegate demo: {error}"));
@@ -59,19 +61,14 @@ pub(super) fn demo() -> ExitCode {
     }
 }
 
-fn start() -> io::Result<ExitCode> {
-    let mut listeners = Vec::new();
-    for origin in ORIGINS {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        listeners.push((origin, listener));
-    }
-    let proxy = free_address()?;
-    let text = configuration(&listeners, proxy)?;
+fn start(args: &DemoArgs) -> io::Result<ExitCode> {
+    let origins = origins::listen()?;
+    let proxy = free_address(8080)?;
+    let admin = free_address(9900)?;
     let directory = std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let file = directory.join("tidegate.toml");
-    std::fs::write(&file, text)?;
+    std::fs::write(&file, plan::text(&origins, proxy, admin, args.off))?;
     let source = Source {
         file: Some(file),
         ..Source::default()
@@ -84,16 +81,26 @@ fn start() -> io::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let world = std::thread::Builder::new().name("demo".to_owned());
-    world.spawn(move || inhabit(listeners, proxy))?;
+    let world = Arc::new(World::new());
+    let inhabited = Arc::clone(&world);
+    std::thread::Builder::new()
+        .name("demo-world".to_owned())
+        .spawn(move || inhabit(origins, proxy, &inhabited))?;
     let (_stop, stopped) = Stop::pair();
     let ready = |admin: &str| {
-        let clients: Vec<&str> = CLIENTS.iter().map(|(name, _)| *name).collect();
-        let _shown = print(&format!(
-            "tidegate demo\n  proxy    http://{proxy}  (try: curl -i http://{proxy}/shop/cart)\n  \
-             admin    http://{admin}/\n  origins  shop, search\n  clients  {}\nStop with Ctrl-C.",
-            clients.join(", ")
-        ));
+        let _shown = print(&welcome(proxy, admin, args.off));
+        let scenarios = args.scenario.map_or_else(
+            || Scenario::value_variants().to_vec(),
+            |scenario| vec![scenario],
+        );
+        if let Ok(admin) = format!("http://{admin}").parse::<Admin>() {
+            let told = std::thread::Builder::new()
+                .name("demo-story".to_owned())
+                .spawn(move || story::tell(&world, admin, &scenarios));
+            if let Err(error) = told {
+                complain(&format!("tidegate demo: nobody tells the story: {error}"));
+            }
+        }
     };
     let result = process::run(source, limit, plan, Inherited::default(), stopped, ready);
     std::fs::remove_dir_all(&directory)?;
@@ -101,122 +108,37 @@ fn start() -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn free_address() -> io::Result<SocketAddr> {
-    let preferred = std::net::TcpListener::bind("127.0.0.1:8080");
-    preferred
+fn welcome(proxy: SocketAddr, admin: &str, off: bool) -> String {
+    let protected = if off {
+        "every policy is off (--off): what you see is what a plain proxy does"
+    } else {
+        "every policy is on, with its defaults"
+    };
+    format!(
+        "tidegate demo: {protected}\n  \
+         dashboard  http://{admin}/\n  \
+         proxy      http://{proxy}/   (try: curl -i http://{proxy}/catalog/item/7)\n  \
+         ask it     tidegate diagnose --admin http://{admin}\n\
+         Ctrl-C ends it.\n"
+    )
+}
+
+/// A free port on loopback, `preferred` if it is free.
+fn free_address(preferred: u16) -> io::Result<SocketAddr> {
+    std::net::TcpListener::bind(("127.0.0.1", preferred))
         .or_else(|_taken| std::net::TcpListener::bind("127.0.0.1:0"))?
         .local_addr()
 }
 
-fn configuration(
-    origins: &[(Origin, std::net::TcpListener)],
-    proxy: SocketAddr,
-) -> io::Result<String> {
-    let admin = std::net::TcpListener::bind("127.0.0.1:9900").map_or(0, |_free| 9900);
-    let mut text = format!(
-        "version = 1\n[[listen]]\naddress = \"{proxy}\"\n[admin]\naddress = \"127.0.0.1:{admin}\"\n\
-         [telemetry]\naccess_log = {{ path = \"off\" }}\n"
-    );
-    for (origin, listener) in origins {
-        let (name, address) = (origin.name, listener.local_addr()?);
-        text.push_str(&format!(
-            "[upstreams.{name}]\nendpoints = [\"{address}\"]\n[[routes]]\nname = \"{name}\"\n\
-             upstream = \"{name}\"\nmatch = {{ path_prefix = \"/{name}\" }}\n"
-        ));
-    }
-    Ok(text)
-}
-
 /// Runs origins and clients until the process ends.
-fn inhabit(origins: Vec<(Origin, std::net::TcpListener)>, proxy: SocketAddr) {
+fn inhabit(origins: Vec<origins::Endpoint>, proxy: SocketAddr, world: &Arc<World>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default());
     let Ok(runtime) = runtime else { return };
-    runtime.block_on(async move {
-        for (seed, (origin, listener)) in (1_u64..).zip(origins) {
-            tokio::task::spawn_local(serve(origin, listener, seed));
-        }
-        for (seed, (name, pause)) in (100_u64..).zip(CLIENTS) {
-            tokio::task::spawn_local(client(name, pause, proxy, seed));
-        }
+    runtime.block_on(async {
+        origins::serve(origins, world);
+        clients::start(proxy, world);
         std::future::pending::<()>().await;
     });
-}
-
-async fn pause(milliseconds: u64) {
-    let until = SystemClock.to_std(SystemClock.now().after(Duration::from_millis(milliseconds)));
-    tokio::time::sleep_until(tokio::time::Instant::from_std(until)).await;
-}
-
-async fn serve(origin: Origin, listener: std::net::TcpListener, seed: u64) {
-    let Ok(listener) = TcpListener::from_std(listener) else {
-        return;
-    };
-    let mut seeds = seed << 32;
-    while let Ok((stream, _)) = listener.accept().await {
-        seeds += 1;
-        let rng = std::rc::Rc::new(std::cell::RefCell::new(fastrand::Rng::with_seed(seeds)));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (wait, dice) = {
-                let mut rng = rng.borrow_mut();
-                (
-                    rng.u64(origin.from_ms..=origin.to_ms),
-                    rng.u64(0..origin.fails),
-                )
-            };
-            async move {
-                pause(wait).await;
-                let mut response = Response::new(Full::new(Bytes::from(format!(
-                    "{{\"origin\":\"{}\",\"path\":{:?}}}\n",
-                    origin.name,
-                    request.uri().path()
-                ))));
-                if dice == 0 {
-                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                }
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let served = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::task::spawn_local(served);
-    }
-}
-
-/// Sends requests for ever, one after the other, connecting again when a connection ends.
-async fn client(name: &'static str, between: u64, proxy: SocketAddr, seed: u64) {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    loop {
-        pause(between + 100).await;
-        let Ok(stream) = TcpStream::connect(proxy).await else {
-            continue;
-        };
-        let Ok((mut sender, connection)) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await
-        else {
-            continue;
-        };
-        tokio::task::spawn_local(connection);
-        while sender.ready().await.is_ok() {
-            let path = if rng.u8(..) < 160 {
-                "/shop/cart"
-            } else {
-                "/search?q=tide"
-            };
-            let request = Request::get(path)
-                .header("host", "demo")
-                .header("user-agent", name)
-                .header("x-api-key", name)
-                .body(Full::new(Bytes::new()));
-            let Ok(request) = request else { return };
-            let Ok(response) = sender.send_request(request).await else {
-                break;
-            };
-            if response.into_body().collect().await.is_err() {
-                break;
-            }
-            pause(rng.u64(between / 2..=between * 2)).await;
-        }
-    }
 }

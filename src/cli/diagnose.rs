@@ -24,6 +24,11 @@ fn text(answer: &Diagnosis, _style: Style) -> String {
 }
 
 fn verdict(verdict: &Verdict) -> String {
+    verdict_lines(verdict, 0)
+}
+
+/// A verdict in words, each line but the first indented by `indent` more.
+pub(super) fn verdict_lines(verdict: &Verdict, indent: usize) -> String {
     let at = verdict
         .upstream
         .as_deref()
@@ -36,10 +41,11 @@ fn verdict(verdict: &Verdict) -> String {
         verdict.confidence * 100.0,
         verdict.since_seconds,
     );
+    let line = |text: &str| format!("\n{:indent$}  {}", "", plain(text));
     for evidence in &verdict.evidence {
-        text.push_str(&format!("\n  {}", plain(&number(evidence))));
+        text.push_str(&line(&number(evidence)));
     }
-    text.push_str(&format!("\n  → {}", plain(&verdict.advice)));
+    text.push_str(&line(&format!("→ {}", verdict.advice)));
     text
 }
 

@@ -47,8 +47,11 @@ enum Command {
     #[command(after_help = "Example:\n  tidegate schema > tidegate.schema.json")]
     Schema,
     /// Show the proxy at work between built-in origins and clients.
-    #[command(after_help = "Example:\n  tidegate demo")]
-    Demo,
+    ///
+    /// Fifty clients go about their day, and then things go wrong as they do in life; the terminal tells what Tidegate
+    /// says about it and what the clients feel.
+    #[command(after_help = "Example:\n  tidegate demo --scenario cache-flush --off")]
+    Demo(demo::DemoArgs),
     /// Show what runs, on which configuration, and how it fares.
     #[command(after_help = "Example:\n  tidegate status --admin http://10.0.0.7:9900")]
     Status(QueryArgs),
@@ -162,7 +165,7 @@ pub fn run() -> ExitCode {
             let text = serde_json::to_string_pretty(&schema::schema()).unwrap_or_default();
             print(&text)
         }
-        Command::Demo => demo::demo(),
+        Command::Demo(args) => demo::demo(&args),
         Command::Status(query) => status::status(query),
         Command::Upstreams(query) => upstreams::upstreams(query),
         Command::Clients(args) => clients::clients(args),

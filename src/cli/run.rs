@@ -3,12 +3,14 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use tracing_subscriber::filter::LevelFilter;
+
 use super::{USAGE, color, complain, fd_limit};
 use crate::config::Source;
 use crate::process::{self, Inherited, Stop};
 
 pub(super) fn run(source: Source) -> ExitCode {
-    log_to_stderr();
+    log_to_stderr(LevelFilter::INFO);
     let limit = fd_limit();
     let plan = match source.load(limit) {
         Ok(plan) => plan,
@@ -49,16 +51,15 @@ pub(super) fn run(source: Source) -> ExitCode {
     }
 }
 
-/// The process's own log: on standard error, JSON unless somebody reads it at a terminal.
-pub(super) fn log_to_stderr() {
-    use tracing_subscriber::filter::LevelFilter;
+/// Begins the process's own log, of `least` and worse unless `TIDEGATE_LOG` says: on standard error, JSON unless somebody reads it at a terminal.
+pub(super) fn log_to_stderr(least: LevelFilter) {
     let level = std::env::var("TIDEGATE_LOG")
         .ok()
         .and_then(|level| level.parse().ok());
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(color(&std::io::stderr()))
-        .with_max_level(level.unwrap_or(LevelFilter::INFO));
+        .with_max_level(level.unwrap_or(least));
     if std::io::stderr().is_terminal() {
         builder.init();
     } else {
