@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 mod clients;
 mod diagnosis;
+mod isolations;
 mod usage;
 
 pub use self::clients::{
     Client, ClientEvidence, ClientFlag, ClientOfUpstream, Clients, ClientsOfUpstream, Share, Took,
 };
 pub use self::diagnosis::{Diagnosis, Scale, Verdict, VerdictEvidence};
+pub use self::isolations::{Isolate, Isolated, Isolation, Isolations, Preview, Released};
 pub use self::usage::{
     TrafficPair, TrafficReport, Usage, UsageHour, UsageHours, UsageRow, UsageSums,
 };

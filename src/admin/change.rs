@@ -23,7 +23,7 @@ use crate::clock::SystemClock;
 use crate::config;
 use crate::engine::breaker::{Order, Position};
 
-/// The longest time an order to a breaker may last.
+/// The longest time an order may last.
 const MAX_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// Bound on a reason, in characters.
 const MAX_REASON: usize = 500;
@@ -162,13 +162,7 @@ fn order(change: &BreakerChange, reason: &str) -> Result<Option<Order>, Problem>
     let Some(ttl) = &change.ttl else {
         return Err(refuse("A ttl is needed, such as \"30m\".".to_owned()));
     };
-    let ttl = config::duration(ttl).map_err(|error| refuse(format!("The ttl: {error}.")))?;
-    if ttl.is_zero() || ttl > MAX_TTL {
-        let days = MAX_TTL.as_secs() / 86_400;
-        return Err(refuse(format!(
-            "The ttl must be above 0 and at most {days}d."
-        )));
-    }
+    let ttl = self::ttl(ttl)?;
     Ok(Some(Order {
         position,
         until: SystemClock.now().after(ttl),
@@ -176,19 +170,32 @@ fn order(change: &BreakerChange, reason: &str) -> Result<Option<Order>, Problem>
     }))
 }
 
-async fn send(state: &AdminState, command: Command) -> Result<(), Problem> {
+/// How long an order lasts.
+pub(super) fn ttl(text: &str) -> Result<Duration, Problem> {
+    let refuse = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let ttl = config::duration(text).map_err(|error| refuse(format!("The ttl: {error}.")))?;
+    if ttl.is_zero() || ttl > MAX_TTL {
+        let days = MAX_TTL.as_secs() / 86_400;
+        return Err(refuse(format!(
+            "The ttl must be above 0 and at most {days}d."
+        )));
+    }
+    Ok(ttl)
+}
+
+pub(super) async fn send(state: &AdminState, command: Command) -> Result<(), Problem> {
     let sent = state.commands.send(command).await;
     sent.map_err(|_closed| unavailable())
 }
 
-fn unavailable() -> Problem {
+pub(super) fn unavailable() -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "The process is about to end.",
     )
 }
 
-fn name(peer: Option<Extension<Peer>>) -> String {
+pub(super) fn name(peer: Option<Extension<Peer>>) -> String {
     peer.map_or_else(|| "unknown".into(), |Extension(peer)| peer.to_string())
 }
 
@@ -200,7 +207,7 @@ fn reason(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<St
 
 /// A JSON body of the given `form`. A form or a plain text, which a page of another site could send unasked,
 /// is refused by its content type.
-fn json_body<T: DeserializeOwned>(
+pub(super) fn json_body<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
     form: &str,
@@ -220,7 +227,7 @@ fn json_body<T: DeserializeOwned>(
     })
 }
 
-fn checked(reason: &str) -> Result<String, Problem> {
+pub(super) fn checked(reason: &str) -> Result<String, Problem> {
     let reason = reason.trim();
     if reason.is_empty() || reason.chars().count() > MAX_REASON {
         let detail = format!("The reason must have 1 to {MAX_REASON} characters.");

@@ -17,7 +17,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
@@ -27,8 +27,9 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use self::problem::Problem;
 use crate::cache::Caches;
 use crate::config::plan::{Plan, Secret};
-use crate::engine::breaker::Order;
+use crate::engine::breaker;
 use crate::engine::circuit::Mode;
+use crate::engine::isolation::{Full, Isolation, Isolations, Order};
 use crate::engine::registry::Directories;
 use crate::incident::watch::Latest;
 use crate::observe::collector::Metrics;
@@ -45,6 +46,7 @@ mod change;
 mod events;
 mod guard;
 mod host;
+mod isolations;
 mod openapi;
 mod page;
 mod problem;
@@ -77,9 +79,25 @@ pub enum Command {
         /// The upstream's name.
         upstream: String,
         /// Where and for how long; none ends such an order.
-        order: Option<Order>,
+        order: Option<breaker::Order>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<(), NoBreaker>>,
+    },
+    /// Hold somebody apart.
+    Isolate {
+        /// Whom, how and for how long.
+        order: Order,
+        /// Where the answer goes: whether that outlives the process.
+        reply: oneshot::Sender<Result<bool, Full>>,
+    },
+    /// Let somebody go.
+    Release {
+        /// The isolation's.
+        id: String,
+        /// Why, in the operator's words.
+        reason: String,
+        /// Where the answer goes: what was released, if there was such an isolation.
+        reply: oneshot::Sender<Option<Arc<Isolation>>>,
     },
 }
 
@@ -104,6 +122,8 @@ pub struct AdminState {
     pub directories: Arc<Directories>,
     /// The caches.
     pub caches: Arc<Caches>,
+    /// Whom operators hold apart.
+    pub isolations: Arc<Isolations>,
     /// What has been observed.
     pub metrics: Arc<Metrics>,
     /// What is wrong, and how much room there is.
@@ -157,6 +177,11 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
+        .route(
+            "/api/v1/isolations",
+            get(isolations::list).post(isolations::isolate),
+        )
+        .route("/api/v1/isolations/{id}", delete(isolations::release))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/host", get(host::host))
         .route("/api/v1/cache", get(caches))

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 22] = [
+pub(super) const GET_PATHS: [(&str, &str); 23] = [
     ("/", "This process as a page."),
     ("/livez", "200 while the process runs."),
     (
@@ -54,6 +54,10 @@ pub(super) const GET_PATHS: [(&str, &str); 22] = [
     ),
     ("/api/v1/breakers", "Breakers of upstreams and routes."),
     (
+        "/api/v1/isolations",
+        "Clients, routes and endpoints that operators hold apart.",
+    ),
+    (
         "/api/v1/events",
         "State changes as server-sent events; with `recent`, the newest as a list.",
     ),
@@ -78,7 +82,7 @@ pub(super) const GET_PATHS: [(&str, &str); 22] = [
 ];
 
 /// Every path that answers POST, what it does, and the status on success.
-pub(super) const POST_PATHS: [(&str, &str, &str); 4] = [
+pub(super) const POST_PATHS: [(&str, &str, &str); 5] = [
     (
         "/api/v1/reload",
         "Loads the configuration again; 422 tells what is wrong with it.",
@@ -95,11 +99,51 @@ pub(super) const POST_PATHS: [(&str, &str, &str); 4] = [
         "200",
     ),
     (
+        "/api/v1/isolations",
+        "Holds a client, a route or an endpoint apart for a time; with `preview`, only tells what that would have done.",
+        "200",
+    ),
+    (
         "/api/v1/cache/purge",
         "Drops stored responses, or makes them stale: of a URL, a prefix or a tag.",
         "200",
     ),
 ];
+
+/// The path that answers DELETE.
+pub(super) const DELETE_PATH: &str = "/api/v1/isolations/{id}";
+
+/// What an isolation is asked with.
+fn isolate(reason: &Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["kind", "subject", "ttl", "reason"],
+        "additionalProperties": false,
+        "properties": {
+            "kind": { "enum": crate::engine::isolation::Subject::KINDS },
+            "subject": { "type": "string", "description": "A name, or UPSTREAM/ADDRESS of an endpoint." },
+            "to": { "type": "string", "description": "lane (default), block, or throttle=RATE such as throttle=10/s." },
+            "ttl": { "type": "string", "description": "A duration such as 30m." },
+            "reason": reason,
+            "preview": { "type": "boolean", "default": false },
+        },
+    })
+}
+
+/// The operation that lets somebody go.
+fn release() -> Value {
+    let text = json!({ "type": "string", "minLength": 1, "maxLength": 500 });
+    let reason = json!({ "name": "reason", "in": "query", "required": true, "schema": text });
+    let what = "Lets go who is held apart; 404 when there is no such isolation.";
+    json!({
+        "summary": what,
+        "parameters": [in_path("id"), reason],
+        "responses": {
+            "200": { "description": what, "content": { "application/json": {} } },
+            "default": { "$ref": "#/components/responses/Problem" },
+        },
+    })
+}
 
 /// What a purge is asked with.
 fn purge(reason: &Value) -> Value {
@@ -166,6 +210,7 @@ pub(super) fn document() -> Value {
         let is_breaker = path.starts_with("/api/v1/breakers/");
         let schema = match path {
             "/api/v1/cache/purge" => "#/components/schemas/Purge",
+            "/api/v1/isolations" => "#/components/schemas/Isolate",
             _ if is_breaker => "#/components/schemas/BreakerChange",
             _ => "#/components/schemas/Change",
         };
@@ -180,8 +225,10 @@ pub(super) fn document() -> Value {
         if is_breaker && let Some(operation) = operation.as_object_mut() {
             operation.insert("parameters".into(), json!([in_path("upstream")]));
         }
-        paths.insert(path.into(), json!({ "post": operation }));
+        let operations = paths.entry(path).or_insert_with(|| json!({}));
+        operations["post"] = operation;
     }
+    paths.insert(DELETE_PATH.into(), json!({ "delete": release() }));
     let reason = json!({ "type": "string", "minLength": 1, "maxLength": 500 });
     json!({
         "openapi": "3.1.0",
@@ -199,6 +246,7 @@ pub(super) fn document() -> Value {
                     "properties": { "reason": reason },
                 },
                 "Purge": purge(&reason),
+                "Isolate": isolate(&reason),
                 "BreakerChange": {
                     "type": "object",
                     "required": ["state", "reason"],

@@ -68,6 +68,7 @@ fn plan() -> Plan {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        isolations: vec![("client", 1), ("route", 0)],
         loops: Vec::new(),
         issuers: vec![IssuerView {
             url: "https://idp/keys".into(),
@@ -140,6 +141,8 @@ fn state() -> AdminState {
     }
     directories.endpoints.intern("orders/10.0.0.1:8080");
     let (commands, mut taken) = mpsc::channel(4);
+    let isolations = Arc::new(Isolations::default());
+    let held = Arc::clone(&isolations);
     let status = Arc::new(Status::default());
     let drained = Arc::clone(&status);
     tokio::spawn(async move {
@@ -160,12 +163,17 @@ fn state() -> AdminState {
                     };
                     let _gone = reply.send(answer);
                 }
+                Command::Isolate { order, reply } => {
+                    let _gone = reply.send(held.add(order).map(|()| true));
+                }
+                Command::Release { id, reply, .. } => drop(reply.send(held.release(&id))),
             }
         }
     });
     AdminState {
         events: Arc::new(events()),
         host_samples: Arc::new(Host::open(None)),
+        isolations,
         caches: Arc::default(),
         plan: Arc::new(ArcSwap::from_pointee(plan())),
         directories: Arc::new(directories),
@@ -229,6 +237,11 @@ async fn get_path(state: &AdminState, path: &str) -> Answer {
     get_with(state, path, &[("host", "localhost:9900")]).await
 }
 
+async fn delete(state: &AdminState, path: &str) -> Answer {
+    let request = Request::delete(path).header("host", "127.0.0.1:9900");
+    send(state, request.body(Body::empty()).unwrap()).await
+}
+
 async fn post_json(state: &AdminState, path: &str, body: &str) -> Answer {
     let request = Request::post(path)
         .header("host", "127.0.0.1:9900")
@@ -244,6 +257,7 @@ async fn every_path_of_the_description_answers_as_described() {
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(
         paths.len(),
+        // One path answers both, and one only DELETE.
         openapi::GET_PATHS.len() + openapi::POST_PATHS.len()
     );
     for (path, operations) in paths {
@@ -256,9 +270,16 @@ async fn every_path_of_the_description_answers_as_described() {
                     .replace("{upstream}", "orders")
                     .replace("/events", "/events?recent");
                 get_path(&state, &path).await
+            } else if method == "delete" {
+                let asked = r#"{"kind":"client","subject":"b","ttl":"1m","reason":"test"}"#;
+                let isolated = post_json(&state, "/api/v1/isolations", asked).await.json();
+                let id = isolated["id"].as_str().unwrap();
+                delete(&state, &format!("/api/v1/isolations/{id}?reason=test")).await
             } else {
                 let change = if path.contains("purge") {
                     r#"{"tag":"news","reason":"test"}"#
+                } else if path.contains("isolations") {
+                    r#"{"kind":"client","subject":"a","ttl":"1m","reason":"test"}"#
                 } else if path.contains("breakers") {
                     r#"{"state":"auto","reason":"test"}"#
                 } else {
@@ -615,4 +636,101 @@ async fn it_serves_a_unix_socket() {
     assert!(exchange(stream).await.starts_with("HTTP/1.1 200"));
     drop(stop);
     served.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_isolated_is_listed_until_released() {
+    let state = state();
+    let path = "/api/v1/isolations";
+    let asked = async |change: &str| post_json(&state, path, change).await;
+    for (change, status, says) in [
+        (
+            r#"{"kind":"client","subject":"x","ttl":"1m"}"#,
+            400,
+            "reason",
+        ),
+        (
+            r#"{"kind":"client","subject":"x","ttl":"1m","reason":" "}"#,
+            400,
+            "reason",
+        ),
+        (
+            r#"{"kind":"client","subject":"x","ttl":"8d","reason":"r"}"#,
+            400,
+            "ttl",
+        ),
+        (
+            r#"{"kind":"client","subject":"x","ttl":"0s","reason":"r"}"#,
+            400,
+            "ttl",
+        ),
+        (
+            r#"{"kind":"client","subject":"","ttl":"1m","reason":"r"}"#,
+            400,
+            "name",
+        ),
+        (
+            r#"{"kind":"planet","subject":"x","ttl":"1m","reason":"r"}"#,
+            400,
+            "kind",
+        ),
+        (
+            r#"{"kind":"route","subject":"x","ttl":"1m","reason":"r"}"#,
+            404,
+            "route",
+        ),
+        (
+            r#"{"kind":"endpoint","subject":"x","ttl":"1m","reason":"r"}"#,
+            404,
+            "UPSTREAM/ADDRESS",
+        ),
+        (
+            r#"{"kind":"client","subject":"x","to":"throttle=9","ttl":"1m","reason":"r"}"#,
+            400,
+            "rate",
+        ),
+        (
+            r#"{"kind":"client","subject":"x","to":"jail","ttl":"1m","reason":"r"}"#,
+            400,
+            "lane",
+        ),
+    ] {
+        let answer = asked(change).await;
+        assert!(answer.is_problem(status), "{change}: {}", answer.text);
+        assert!(answer.text.contains(says), "{change}: {}", answer.text);
+    }
+    let preview =
+        r#"{"kind":"client","subject":"x","to":"block","ttl":"1m","reason":"r","preview":true}"#;
+    let preview = asked(preview).await.json();
+    assert_eq!(
+        (&preview["id"], &preview["to"]),
+        (&Value::Null, &"block".into())
+    );
+    assert_eq!(preview["preview"]["would_refuse"], 0);
+    assert_eq!(
+        get_path(&state, path).await.json()["isolations"],
+        serde_json::json!([])
+    );
+
+    let ordered =
+        r#"{"kind":"client","subject":"x","to":"throttle=10/s","ttl":"30m","reason":"r"}"#;
+    let id = asked(ordered).await.json()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let listed = get_path(&state, path).await.json();
+    let one = &listed["isolations"][0];
+    assert_eq!(
+        (&one["id"], &one["subject"]),
+        (&id.clone().into(), &"x".into())
+    );
+    assert!(one["remaining_seconds"].as_u64().unwrap() > 1_700);
+    assert!(
+        delete(&state, &format!("{path}/{id}"))
+            .await
+            .is_problem(400)
+    );
+    let gone = format!("{path}/{id}?reason=over");
+    assert_eq!(delete(&state, &gone).await.status, 200);
+    assert!(delete(&state, &gone).await.is_problem(404));
 }

@@ -113,6 +113,14 @@ fn hint(status: StatusCode) -> &'static str {
     }
 }
 
+/// What is asked of a path.
+#[derive(Clone, Debug)]
+enum Ask {
+    Get,
+    Post(Bytes),
+    Delete,
+}
+
 /// Asks one admin API.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -131,7 +139,7 @@ impl Client {
 
     /// The JSON at `path`: the bytes as they came, once they have proved to be a `T`.
     pub(super) fn get<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<(T, Bytes), Error> {
-        self.call(path, None)
+        self.call(path, Ask::Get)
     }
 
     /// Asks for a change at `path`, as `change` says in JSON; the answer, like that of [`Self::get`].
@@ -140,18 +148,22 @@ impl Client {
         path: &str,
         change: Vec<u8>,
     ) -> Result<(T, Bytes), Error> {
-        self.call(path, Some(change.into()))
+        self.call(path, Ask::Post(change.into()))
     }
 
-    fn call<T: for<'a> Deserialize<'a>>(
+    /// Asks for what is at `path` to be gone; the answer, like that of [`Self::get`].
+    pub(super) fn delete<T: for<'a> Deserialize<'a>>(
         &self,
         path: &str,
-        change: Option<Bytes>,
     ) -> Result<(T, Bytes), Error> {
+        self.call(path, Ask::Delete)
+    }
+
+    fn call<T: for<'a> Deserialize<'a>>(&self, path: &str, what: Ask) -> Result<(T, Bytes), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (status, body) = runtime.block_on(self.ask_in_time(path, change))?;
+        let (status, body) = runtime.block_on(self.ask_in_time(path, what))?;
         if !status.is_success() {
             return Err(Error::Refused {
                 admin: self.admin.clone(),
@@ -167,12 +179,8 @@ impl Client {
         Ok((value, body))
     }
 
-    async fn ask_in_time(
-        &self,
-        path: &str,
-        change: Option<Bytes>,
-    ) -> Result<(StatusCode, Bytes), Error> {
-        let asked = tokio::time::timeout(TIMEOUT, self.ask(path, change)).await;
+    async fn ask_in_time(&self, path: &str, what: Ask) -> Result<(StatusCode, Bytes), Error> {
+        let asked = tokio::time::timeout(TIMEOUT, self.ask(path, what)).await;
         asked.unwrap_or_else(|_elapsed| {
             Err(Error::TimedOut {
                 admin: self.admin.clone(),
@@ -180,7 +188,7 @@ impl Client {
         })
     }
 
-    async fn ask(&self, path: &str, change: Option<Bytes>) -> Result<(StatusCode, Bytes), Error> {
+    async fn ask(&self, path: &str, what: Ask) -> Result<(StatusCode, Bytes), Error> {
         let unreachable = |error| Error::Unreachable(self.admin.clone(), error);
         match &self.admin {
             Admin::Tcp(authority) => {
@@ -189,12 +197,11 @@ impl Client {
                 let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
                 let stream = TcpStream::connect((host, port)).await;
                 let stream = stream.map_err(unreachable)?;
-                self.exchange(stream, authority.as_str(), path, change)
-                    .await
+                self.exchange(stream, authority.as_str(), path, what).await
             }
             Admin::Unix(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-                self.exchange(stream, "localhost", path, change).await
+                self.exchange(stream, "localhost", path, what).await
             }
         }
     }
@@ -204,7 +211,7 @@ impl Client {
         stream: S,
         host: &str,
         path: &str,
-        change: Option<Bytes>,
+        what: Ask,
     ) -> Result<(StatusCode, Bytes), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -214,15 +221,19 @@ impl Client {
         let (mut sender, connection) = handshake.map_err(broken)?;
         // Its failure is the request's, and ends with the runtime.
         tokio::spawn(connection);
-        let mut request = match change {
-            None => Request::get(path),
-            Some(_) => Request::post(path).header(CONTENT_TYPE, "application/json"),
+        let (mut request, body) = match what {
+            Ask::Get => (Request::get(path), Bytes::new()),
+            Ask::Delete => (Request::delete(path), Bytes::new()),
+            Ask::Post(body) => (
+                Request::post(path).header(CONTENT_TYPE, "application/json"),
+                body,
+            ),
         };
         request = request.header(HOST, host);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Full::new(change.unwrap_or_default()));
+        let request = request.body(Full::new(body));
         let request = request.map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
@@ -303,7 +314,7 @@ mod tests {
     async fn an_admin_that_says_nothing_is_given_up() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let admin = Admin::from_str(&silent.local_addr().unwrap().to_string()).unwrap();
-        let asked = Client::new(admin, None).ask_in_time("/", None).await;
+        let asked = Client::new(admin, None).ask_in_time("/", Ask::Get).await;
         assert!(matches!(asked, Err(Error::TimedOut { .. })), "{asked:?}");
     }
 }

@@ -87,6 +87,7 @@ fn start(args: &DemoArgs) -> io::Result<ExitCode> {
         .name("demo-world".to_owned())
         .spawn(move || inhabit(origins, proxy, &inhabited))?;
     let (_stop, stopped) = Stop::pair();
+    let acts = !args.off;
     let ready = |admin: &str| {
         let _shown = print(&welcome(proxy, admin, args.off));
         let scenarios = args.scenario.map_or_else(
@@ -96,7 +97,7 @@ fn start(args: &DemoArgs) -> io::Result<ExitCode> {
         if let Ok(admin) = format!("http://{admin}").parse::<Admin>() {
             let told = std::thread::Builder::new()
                 .name("demo-story".to_owned())
-                .spawn(move || story::tell(&world, admin, &scenarios));
+                .spawn(move || story::tell(&world, admin, &scenarios, acts));
             if let Err(error) = told {
                 complain(&format!("tidegate demo: nobody tells the story: {error}"));
             }

@@ -9,6 +9,7 @@ mod clients;
 mod demo;
 mod diagnose;
 mod inflight;
+mod isolate;
 mod query;
 mod run;
 mod sar;
@@ -93,6 +94,15 @@ enum Command {
         after_help = "Example:\n  tidegate breaker orders open --ttl 30m --reason \"database migration\""
     )]
     Breaker(breaker::BreakerArgs),
+    /// Show who is held apart, or hold a client, a route or an endpoint apart for a time.
+    #[command(
+        after_help = "Examples:\n  tidegate isolate client reports --to throttle=10/s --ttl 30m --reason \"runs exports in the peak\"\n  \
+                      tidegate isolate endpoint shop/10.0.0.7:8080 --ttl 1h --reason \"disk is failing\""
+    )]
+    Isolate(isolate::IsolateArgs),
+    /// Let go who is held apart.
+    #[command(after_help = "Example:\n  tidegate release 4f1c9a02b7d1")]
+    Release(isolate::ReleaseArgs),
     /// Show the caches, or purge what they hold.
     #[command(after_help = "Example:\n  tidegate cache purge --url https://example.com/news")]
     Cache(cache::CacheArgs),
@@ -175,6 +185,8 @@ pub fn run() -> ExitCode {
         Command::Inflight(args) => inflight::inflight(args),
         Command::Why(args) => why::why(args),
         Command::Breaker(args) => breaker::breaker(args),
+        Command::Isolate(args) => isolate::isolate(args),
+        Command::Release(args) => isolate::release(args),
         Command::Cache(args) => cache::cache(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -46,7 +46,7 @@ impl QueryArgs {
         path: &str,
         table: impl FnOnce(&T, Style) -> String,
     ) -> ExitCode {
-        self.call(path, None, table)
+        self.call(path, &Change::None, table)
     }
 
     /// Asks for the change that `body` describes at `path`, and prints the answer likewise.
@@ -56,13 +56,23 @@ impl QueryArgs {
         body: &impl Serialize,
         table: impl FnOnce(&T, Style) -> String,
     ) -> ExitCode {
-        self.call(path, serde_json::to_vec(body).ok(), table)
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        self.call(path, &Change::Post(body), table)
+    }
+
+    /// Asks for what is at `path` to be gone, and prints the answer likewise.
+    pub(super) fn delete<T: for<'a> Deserialize<'a>>(
+        self,
+        path: &str,
+        table: impl FnOnce(&T, Style) -> String,
+    ) -> ExitCode {
+        self.call(path, &Change::Delete, table)
     }
 
     fn call<T: for<'a> Deserialize<'a>>(
         self,
         path: &str,
-        change: Option<Vec<u8>>,
+        change: &Change,
         table: impl FnOnce(&T, Style) -> String,
     ) -> ExitCode {
         let Ok(authorization) = authorization() else {
@@ -87,6 +97,13 @@ impl QueryArgs {
     }
 }
 
+/// What is asked of a path beyond what is there.
+enum Change {
+    None,
+    Post(Vec<u8>),
+    Delete,
+}
+
 /// Asks `admin` for `path`.
 ///
 /// # Errors
@@ -109,11 +126,12 @@ pub(super) fn fetch<T: for<'a> Deserialize<'a>>(
 fn ask<T: for<'a> Deserialize<'a>>(
     client: &Client,
     path: &str,
-    change: Option<Vec<u8>>,
+    change: &Change,
 ) -> Result<(T, Bytes), Error> {
     match change {
-        None => client.get(path),
-        Some(body) => client.post(path, body),
+        Change::None => client.get(path),
+        Change::Post(body) => client.post(path, body.clone()),
+        Change::Delete => client.delete(path),
     }
 }
 

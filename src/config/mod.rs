@@ -24,6 +24,8 @@ mod raw;
 mod resolve;
 mod units;
 
+use crate::policy::rate::Quota;
+
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use load::Source;
 
@@ -36,6 +38,18 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
         .parse()
         .map_err(|error: units::UnitError| error.to_string())?;
     Ok(time.0)
+}
+
+/// The quota that `text` writes in the configuration's form, such as `50/s`, all of a second's worth at once; else what
+/// the form is.
+///
+/// # Errors
+/// When it is not one.
+pub fn quota(text: &str) -> Result<Quota, String> {
+    let rate: units::Rate = text
+        .parse()
+        .map_err(|error: units::UnitError| error.to_string())?;
+    Quota::try_new(rate.amount, rate.period, rate.amount).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

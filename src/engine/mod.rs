@@ -4,6 +4,8 @@
 
 pub mod admission;
 pub mod circuit;
+#[cfg(feature = "proxy")]
+pub mod isolation;
 pub mod overload;
 pub mod protection;
 pub mod rate;

@@ -265,8 +265,9 @@ impl UpstreamState {
         let set = self.endpoints.load();
         let tried = |endpoint: &EndpointState| exclude.contains(&endpoint.id());
         let ejects = self.ejects.get() == Mode::Enforce;
-        let out =
-            |endpoint: &EndpointState| tried(endpoint) || (ejects && endpoint.stats().is_out(now));
+        let out = |endpoint: &EndpointState| {
+            tried(endpoint) || endpoint.is_isolated() || (ejects && endpoint.stats().is_out(now))
+        };
         let in_flight = self.in_flight();
         let asks = ejects && self.outliers.asks_in_doubt(set.members().len(), rng);
         let mut pick = |excluded: &dyn Fn(&EndpointState) -> bool| {

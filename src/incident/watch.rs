@@ -353,10 +353,21 @@ fn name(
 }
 
 /// The one action that fits, ready to run where there is a command for it.
+/// `text` as one word of a shell's line.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 fn advice(cause: Cause, subject: &str, upstream: &str) -> String {
     match cause {
         Cause::NoisyClient => format!(
-            "hold {subject} back: a rate limit per client on its routes, or noisy = {{ mode = \"enforce\" }} for {upstream}"
+            "hold it back: tidegate isolate client {} --to lane --ttl 15m --reason noisy; for good, a rate limit, or noisy = {{ mode = \"enforce\" }} for {upstream}",
+            word(subject)
         ),
         Cause::LoadSpike => format!(
             "scale {upstream} out; everybody asks for more. GET /api/v1/scale/{upstream} says how far that helps"
@@ -368,15 +379,17 @@ fn advice(cause: Cause, subject: &str, upstream: &str) -> String {
             "look into {upstream}: each request takes longer at the same load. What was deployed, what does it wait for?"
         ),
         Cause::SlowEndpoint => format!(
-            "take {subject} out until it is mended, and look at its host: its peers answer as usual"
+            "take it out and look at its host, for its peers answer as usual: tidegate isolate endpoint {} --ttl 15m --reason slow",
+            word(subject)
         ),
         Cause::SlowComponent => format!("look into {subject} of {upstream}: it explains the rise"),
         Cause::UpstreamErrors => format!(
             "look into {upstream}: it answers with errors wherever it is asked. Roll back what was deployed last"
         ),
-        Cause::EndpointDown => {
-            format!("restart or replace {subject}, or take it out of the configuration")
-        }
+        Cause::EndpointDown => format!(
+            "restart or replace it, and meanwhile: tidegate isolate endpoint {} --ttl 15m --reason down",
+            word(subject)
+        ),
         Cause::CacheFailure => format!(
             "the cache in front of {upstream} answers less: was it flushed, or did a key or a header change?"
         ),

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub route_circuits: Vec<CircuitView>,
     /// Every cause a diagnosis may find, and whether it is found now.
     pub causes: Vec<(&'static str, bool)>,
+    /// How many subjects of each kind operators hold apart.
+    pub isolations: Vec<(&'static str, usize)>,
     /// The usage ledger.
     pub usage: UsageView,
 }
@@ -191,6 +193,8 @@ pub enum EndpointState {
     Ejected,
     /// Left alone because it asked for it.
     Aside,
+    /// Taken out of service by an operator.
+    Isolated,
 }
 
 impl EndpointState {
@@ -203,6 +207,7 @@ impl EndpointState {
             Self::SlowStart => "slow_start",
             Self::Ejected => "ejected",
             Self::Aside => "aside",
+            Self::Isolated => "isolated",
         }
     }
 

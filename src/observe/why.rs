@@ -29,6 +29,7 @@ const MAX_BLOCKS: usize = 64;
 pub enum Policy {
     Identity,
     Overload,
+    Isolation,
     RateLimit(RateLimitId),
     RouteBreaker,
     Noisy,
@@ -49,6 +50,7 @@ impl Policy {
         match self {
             Self::Identity => "identity",
             Self::Overload => "overload",
+            Self::Isolation => "isolation",
             Self::RateLimit(_) => "rate_limit",
             Self::RouteBreaker => "route_breaker",
             Self::Noisy => "noisy",

@@ -7,6 +7,7 @@ mod changes;
 mod handover;
 mod heartbeat;
 mod inflight;
+mod isolations;
 mod issuers;
 mod load;
 mod quotas;
@@ -110,6 +111,7 @@ struct Process {
     routes: Routes,
     limits: Limits,
     quotas: Arc<Quotas>,
+    keeper: Arc<isolations::Keeper>,
     caches: Arc<Caches>,
     directories: Arc<Directories>,
     collector: Collector,
@@ -203,20 +205,16 @@ impl Process {
             clients,
             &directories,
         );
-        let workers = plan.server.workers;
-        let shared = Arc::new(Shared {
-            live: ArcSwap::from_pointee(live),
-            generation: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
-            max_connections: plan.server.max_connections.div_ceil(workers),
-            hasher: RandomState::new(),
-            overload: Overload::new(plan.server.overload, plan.tiers.len()),
-            pulses: (0..workers).map(|_| Pulse::default()).collect(),
-            upstream_connections: (0..workers).map(|_| ArcSwap::default()).collect(),
-        });
+        let shared = Arc::new(shared(&plan, live));
         let changed = Arc::new(Notify::new());
         let discovery = Discovery::new(Arc::clone(&directories), Arc::clone(&changed))
             .map_err(|error| io::Error::other(format!("cannot read the DNS settings: {error}")))?;
+        let keeper = isolations::Keeper::restore(
+            Arc::clone(&shared.isolations),
+            Arc::clone(&upstreams),
+            Arc::clone(&events),
+            Arc::clone(&state),
+        );
         let quotas = Quotas::new(state, Arc::clone(&shared));
         let mut process = Self {
             source,
@@ -246,28 +244,35 @@ impl Process {
             writer,
             status,
             quotas,
+            keeper,
             discovery,
             changed,
             watch: None,
         };
         let opened = process.open(&plan, &mut inherited)?;
-        process.start_workers(workers)?;
+        process.start_workers(plan.server.workers)?;
         process.adopt(opened);
         process.discovery.reconcile(&process.upstreams);
+        process.begin_tasks(lag, events);
+        process.sockets.admin(inherited);
+        Ok(process)
+    }
+
+    /// Starts what goes on beside requests: health checks, the beat, keys of issuers, what outlives the process.
+    fn begin_tasks(&self, lag: Arc<AtomicU64>, events: Arc<Events>) {
         let checks = Checks::new(check_tls, seed());
-        let upstreams = Arc::clone(&process.upstreams);
-        tokio::spawn(checks.supervise(upstreams, Arc::clone(&process.changed)));
+        let upstreams = Arc::clone(&self.upstreams);
+        tokio::spawn(checks.supervise(upstreams, Arc::clone(&self.changed)));
         tokio::spawn(heartbeat::run(
-            Arc::clone(&process.upstreams),
-            Arc::clone(&process.shared),
-            load::Gauges::new(fd_limit),
+            Arc::clone(&self.upstreams),
+            Arc::clone(&self.shared),
+            load::Gauges::new(self.fd_limit),
             lag,
             changes::Changes::new(events),
         ));
-        tokio::spawn(issuers::fetch(Arc::clone(&process.shared)));
-        tokio::spawn(Arc::clone(&process.quotas).keep());
-        process.sockets.admin(inherited);
-        Ok(process)
+        tokio::spawn(issuers::fetch(Arc::clone(&self.shared)));
+        tokio::spawn(Arc::clone(&self.quotas).keep());
+        tokio::spawn(Arc::clone(&self.keeper).keep());
     }
 
     fn start_workers(&mut self, count: usize) -> Result<(), Error> {
@@ -364,6 +369,7 @@ impl Process {
         let router = admin::router(admin::AdminState {
             plan: Arc::clone(&self.plan),
             caches: Arc::clone(&self.caches),
+            isolations: Arc::clone(&self.shared.isolations),
             directories: Arc::clone(&self.directories),
             metrics: Arc::clone(self.collector.metrics()),
             latest: Arc::clone(&self.latest),
@@ -444,6 +450,18 @@ impl Process {
                     admin::Command::Drain { .. } => return Ok(()),
                     admin::Command::Breaker { upstream, order, reply } => {
                         let _gone = reply.send(self.order_breaker(&upstream, order));
+                    }
+                    admin::Command::Isolate { order, reply } => {
+                        let added = self.keeper.add(order);
+                        self.keeper.written(move |kept| {
+                            let _gone = reply.send(added.map(|()| kept));
+                        });
+                    }
+                    admin::Command::Release { id, reason, reply } => {
+                        let released = self.keeper.release(&id, &reason);
+                        self.keeper.written(move |_kept| {
+                            let _gone = reply.send(released);
+                        });
                     }
                 },
             }
@@ -614,6 +632,22 @@ impl Process {
 struct Opened {
     live: Arc<LiveListener>,
     sockets: Vec<Bound>,
+}
+
+/// What the workers of `plan` share.
+fn shared(plan: &Plan, live: Live) -> Shared {
+    let workers = plan.server.workers;
+    Shared {
+        live: ArcSwap::from_pointee(live),
+        generation: AtomicU64::new(0),
+        draining: AtomicBool::new(false),
+        max_connections: plan.server.max_connections.div_ceil(workers),
+        hasher: RandomState::new(),
+        overload: Overload::new(plan.server.overload, plan.tiers.len()),
+        isolations: Arc::default(),
+        pulses: (0..workers).map(|_| Pulse::default()).collect(),
+        upstream_connections: (0..workers).map(|_| ArcSwap::default()).collect(),
+    }
 }
 
 /// What observes, as `plan` says; `watch` sees it all.

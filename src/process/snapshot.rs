@@ -114,6 +114,7 @@ impl Views {
             loops: self.shared.pulses.iter().map(Pulse::total).collect(),
             route_circuits,
             causes: self.causes(),
+            isolations: self.shared.isolations.counts().to_vec(),
             usage: UsageView {
                 pending: self.usage.pending() as u64,
                 dropped: self.usage.dropped(),
@@ -199,6 +200,9 @@ impl Views {
 }
 
 pub(super) fn health(upstream: &UpstreamState, endpoint: &EndpointState, now: Instant) -> Health {
+    if endpoint.is_isolated() {
+        return Health::Isolated;
+    }
     if !endpoint.is_healthy() {
         return Health::Unhealthy;
     }

@@ -78,6 +78,11 @@ impl State {
         self.directory.is_some()
     }
 
+    /// Whether what was written last, under whatever name, is there.
+    pub(super) fn is_written(&self) -> bool {
+        self.status.state_error().is_none()
+    }
+
     /// What was written under this name; none when nothing was, or it cannot be read.
     pub(super) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.directory.as_ref()?.join(name);

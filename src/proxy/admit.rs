@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::live::LiveRoute;
 use super::pool::Timer;
+use super::rate;
 use super::respond::Refusal;
 use super::track::Track;
 use super::worker::Worker;
@@ -37,6 +38,8 @@ pub(crate) struct Caller {
     pub(super) tier: u8,
     /// Its share beside others of its tier.
     pub(super) weight: u32,
+    /// Whether it has to take a lane, where nobody asks twice at once.
+    pub(super) in_lane: bool,
 }
 
 /// Admits the request, at once or after its wait.
@@ -52,6 +55,9 @@ pub(crate) async fn admit(
 ) -> Result<Leave, Refusal> {
     let now = track.now();
     throttle(track, route, caller.client)?;
+    if let Err(rejection) = track.enter_lane(route.upstream.protection().gate().limit()) {
+        return Err(refuse(track, Policy::Isolation, rejection));
+    }
     let worker = std::rc::Rc::clone(&track.conn.worker);
     let passed = {
         let rng = &mut worker.rng();
@@ -115,6 +121,9 @@ pub(crate) fn at_once(
     method: MethodLabel,
     deadline: Option<Instant>,
 ) -> Option<Leave> {
+    if caller.in_lane {
+        return None;
+    }
     let now = worker.now();
     let rng = &mut worker.rng();
     let pass = route.state.circuit().admit(now, rng).ok()?;
@@ -140,6 +149,24 @@ fn request(
         weight: caller.weight,
         cost: route.state.cost(method),
         deadline,
+    }
+}
+
+/// Refuses whom an operator keeps out or slows down, and shows others to their lane.
+///
+/// # Errors
+/// When it is refused.
+pub(crate) fn isolate(track: &mut Track, route: &LiveRoute) -> Result<(), Refusal> {
+    let worker = std::rc::Rc::clone(&track.conn.worker);
+    let now = || rate::moment(track, track.now());
+    let name = &route.route.name;
+    match worker.isolations().admit(track.client(), name, now) {
+        Ok(None) => Ok(()),
+        Ok(Some(lane)) => {
+            track.set_lane(lane);
+            Ok(())
+        }
+        Err(rejection) => Err(refuse(track, Policy::Isolation, rejection)),
     }
 }
 

@@ -23,7 +23,7 @@ use super::live::{LiveRoute, View};
 use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
-use super::{path, rate, upgrade};
+use super::{admit, path, rate, upgrade};
 use crate::clients::Presented;
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
@@ -166,7 +166,8 @@ fn decide(
             return Err(Refusal::shed(rejection));
         }
     }
-    // 5 rate
+    // 5 rate, and whom operators hold apart
+    admit::isolate(track, route)?;
     rate::admit(track, route, &head.headers)?;
     let target = match &route.cache {
         Some(cache) => cached::target(cache, target),

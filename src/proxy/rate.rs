@@ -76,7 +76,7 @@ fn key(track: &Track, route: &LiveRoute, limit: &RouteLimit, headers: &HeaderMap
 }
 
 /// `now` on both clocks.
-fn moment(track: &Track, now: Instant) -> Moment {
+pub(super) fn moment(track: &Track, now: Instant) -> Moment {
     let since = track.exchange.phases.total();
     let unix = track.exchange.started + u64::try_from(since.as_micros()).unwrap_or(0);
     Moment {

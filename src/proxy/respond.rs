@@ -84,9 +84,8 @@ impl Refusal {
             Reason::BreakerOpen => "the upstream is failing and is left alone for now",
             Reason::Overload => "there is no room for more at present",
             Reason::Quota => "its quota is used up for now",
-            Reason::Quarantined => {
-                "the upstream is saturated, and this client wants far more than its share of it"
-            }
+            Reason::Quarantined => "it is held to a small share for now, for wanting far more",
+            Reason::Blocked => "an operator keeps it out for now",
             _ => "it was refused by policy",
         };
         let mut refusal = Self::new(status, rejection.reason, detail);

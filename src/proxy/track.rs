@@ -18,6 +18,7 @@ use super::live::{LiveRoute, View};
 use super::rate;
 use crate::clients::Identity;
 use crate::clock::Instant;
+use crate::engine::isolation::{InLane, Isolation};
 use crate::engine::rate::Shares;
 use crate::engine::upstream::EndpointState;
 use crate::model::{ClientId, MethodLabel, Outcome, Phase, Phases, Rejection, Unit};
@@ -64,6 +65,9 @@ pub(crate) struct Track {
     tier: u8,
     /// What it has of its route's rate limits.
     shares: Shares,
+    /// The lane it has to take, once that is known, and its place there.
+    lane: Option<Arc<Isolation>>,
+    in_lane: Option<InLane>,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     live: Rc<View>,
@@ -130,6 +134,8 @@ impl Track {
             identity: None,
             tier: 0,
             shares: Shares::default(),
+            lane: None,
+            in_lane: None,
             method: Method::GET,
             uri: Uri::default(),
             live: worker.live(),
@@ -150,6 +156,8 @@ impl Track {
             entry: NO_ENTRY,
             silent: true,
             shares: Shares::default(),
+            lane: None,
+            in_lane: None,
             trail: Trail::new(),
             trace_id: self.trace_id,
             // What it sends upstream is part of the trace that the request brought; it has no spans of its own.
@@ -223,6 +231,22 @@ impl Track {
         name.unwrap_or_else(|| self.conn.peer.as_str())
     }
 
+    /// It has to take this lane.
+    pub(crate) fn set_lane(&mut self, lane: Arc<Isolation>) {
+        self.lane = Some(lane);
+    }
+
+    /// Takes its place in the lane it has to take, if any, in front of an upstream with this `limit`. It keeps it
+    /// to its end.
+    pub(crate) fn enter_lane(&mut self, limit: u32) -> Result<(), Rejection> {
+        if let Some(lane) = &self.lane
+            && self.in_lane.is_none()
+        {
+            self.in_lane = Some(lane.enter(limit)?);
+        }
+        Ok(())
+    }
+
     /// It has taken this of its route's rate limits.
     pub(crate) fn set_shares(&mut self, shares: Shares) {
         self.shares = shares;
@@ -239,6 +263,7 @@ impl Track {
             client: self.exchange.client.hash(),
             tier: self.tier,
             weight: self.identity.as_ref().map_or(1, |identity| identity.weight),
+            in_lane: self.lane.is_some(),
         }
     }
 

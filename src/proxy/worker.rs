@@ -27,6 +27,7 @@ use super::serve;
 use super::stream::Socket;
 use crate::clients::Memo;
 use crate::clock::{Instant, SystemClock};
+use crate::engine::isolation::Isolations;
 use crate::engine::overload::{Overload, Pulse};
 use crate::observe::exchange::{Exchange, Line};
 use crate::observe::inflight::View;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub hasher: RandomState,
     /// Who is still admitted when the process runs short of something.
     pub overload: Overload,
+    /// Whom operators hold apart.
+    pub isolations: Arc<Isolations>,
     /// How late each worker's event loop runs.
     pub pulses: Vec<Pulse>,
     /// Open upstream connections by endpoint index, by worker; written by each worker's sweep.
@@ -472,6 +475,11 @@ impl Worker {
     /// Who is still admitted when the process runs short of something.
     pub(crate) fn overload(&self) -> &Overload {
         &self.shared.overload
+    }
+
+    /// Whom operators hold apart.
+    pub(crate) fn isolations(&self) -> &Isolations {
+        &self.shared.isolations
     }
 
     /// The requests under way.

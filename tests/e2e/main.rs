@@ -26,6 +26,7 @@ mod frames;
 mod harness;
 mod identity;
 mod incident;
+mod isolation;
 mod lifecycle;
 mod listeners;
 mod malformed;

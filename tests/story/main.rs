@@ -56,19 +56,34 @@ impl Drop for Demo {
 }
 
 #[test]
-fn every_incident_of_the_story_gets_the_right_verdict_on_the_screen() {
+fn every_incident_of_the_story_is_called_by_its_name_and_acted_on() {
     let expected = [
-        ("borrowed-peak", "noisy_client reports at shop"),
-        ("slow-endpoint", "slow_endpoint search/"),
-        ("cache-flush", "cache_failure catalog"),
-        ("retry-storm", "retry_storm shop"),
+        (
+            "borrowed-peak",
+            "noisy_client reports at shop",
+            Some("client reports"),
+        ),
+        (
+            "slow-endpoint",
+            "slow_endpoint search/",
+            Some("endpoint search/"),
+        ),
+        ("cache-flush", "cache_failure catalog", None),
+        ("retry-storm", "retry_storm shop", None),
     ];
-    let mut demos = expected.map(|(scenario, verdict)| (Demo::start(scenario), verdict));
-    for (demo, verdict) in &mut demos {
+    let mut demos =
+        expected.map(|(scenario, verdict, held)| (Demo::start(scenario), verdict, held));
+    for (demo, verdict, held) in &mut demos {
         let calm = demo.until("▶");
         assert!(!calm.iter().any(|line| line.contains('◆')), "{calm:#?}");
         let wrong = demo.until("■");
         let named = wrong.iter().any(|line| line.contains(*verdict));
         assert!(named, "{verdict} is not named: {wrong:#?}");
+        if let Some(held) = held {
+            let done = format!("done: {held}");
+            let acted = wrong.iter().any(|line| line.contains(&done));
+            assert!(acted, "{held} is not held: {wrong:#?}");
+            demo.until("is released");
+        }
     }
 }

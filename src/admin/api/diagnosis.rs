@@ -28,6 +28,9 @@ pub struct Verdict {
     pub evidence: Vec<VerdictEvidence>,
     /// What to do about it.
     pub advice: String,
+    /// The same as a body for `POST /api/v1/isolations`, where that is what to do.
+    #[serde(default)]
+    pub action: Option<super::Isolate>,
 }
 
 /// One number, and what it usually is.

@@ -1,6 +1,7 @@
 //! The diagnosis, in the API's words.
 
 use crate::admin::{AdminState, api};
+use crate::incident::diagnose::Cause;
 use crate::incident::watch::Named;
 
 pub(in crate::admin) fn diagnosis(state: &AdminState) -> api::Diagnosis {
@@ -26,7 +27,29 @@ fn verdict(named: &Named) -> api::Verdict {
         since_seconds: named.since as u64,
         evidence: evidence.collect(),
         advice: named.advice.clone(),
+        action: action(named),
     }
+}
+
+/// The isolation that fits.
+fn action(named: &Named) -> Option<api::Isolate> {
+    let (kind, to) = match named.cause {
+        Cause::NoisyClient => ("client", "lane"),
+        Cause::SlowEndpoint | Cause::EndpointDown => ("endpoint", "block"),
+        _ => return None,
+    };
+    Some(api::Isolate {
+        kind: kind.to_owned(),
+        subject: named.subject.clone(),
+        to: Some(to.to_owned()),
+        ttl: "15m".to_owned(),
+        reason: format!(
+            "{}: {:.0}% sure",
+            named.cause.as_str(),
+            named.confidence * 100.0
+        ),
+        preview: false,
+    })
 }
 
 pub(in crate::admin) fn scale(state: &AdminState, upstream: &str) -> api::Scale {

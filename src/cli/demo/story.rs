@@ -13,7 +13,7 @@ use super::super::diagnose::verdict_lines;
 use super::super::print;
 use super::Scenario;
 use super::world::World;
-use crate::admin::api::{Diagnosis, Purge, Purged, Verdict};
+use crate::admin::api::{Diagnosis, Isolate, Isolated, Purge, Purged, Released, Verdict};
 
 /// How long Tidegate needs to learn what is usual.
 const LEARN: Duration = Duration::from_secs(50);
@@ -26,8 +26,8 @@ const CALM: Duration = Duration::from_secs(25);
 /// How often the clients are asked how they feel.
 const EVERY: u64 = 10;
 
-/// Tells `scenarios` one after the other, for ever.
-pub(super) fn tell(world: &Arc<World>, admin: Admin, scenarios: &[Scenario]) {
+/// Tells `scenarios` one after the other, for ever; `acts`: and does what the verdicts say is to be done.
+pub(super) fn tell(world: &Arc<World>, admin: Admin, scenarios: &[Scenario], acts: bool) {
     let (_nobody, silence) = channel();
     let mut story = Story {
         world: Arc::clone(world),
@@ -35,6 +35,8 @@ pub(super) fn tell(world: &Arc<World>, admin: Admin, scenarios: &[Scenario]) {
         silence,
         said: String::new(),
         worst: 0.0,
+        acts,
+        held: Vec::new(),
     };
     story.say("  50 clients go about their day. It takes Tidegate a while to learn what is usual.");
     story.watch(LEARN, |_| false, |_| {});
@@ -54,6 +56,10 @@ struct Story {
     said: String,
     /// The slowest p98 of the clients since the scenario began, seconds.
     worst: f64,
+    /// Whether it does what a verdict says is to be done.
+    acts: bool,
+    /// What it did, to be undone.
+    held: Vec<String>,
 }
 
 impl Scenario {
@@ -109,6 +115,7 @@ impl Story {
             before.p98 * 1e3,
             self.worst * 1e3,
         ));
+        self.release();
         self.watch(HEAL, |diagnosis| !diagnosis.lagging, |_| {});
     }
 
@@ -158,10 +165,44 @@ impl Story {
             Some(verdict) => {
                 self.say("◆ tidegate diagnose");
                 let _shown = print(&format!("          {}", verdict_lines(verdict, 10)));
+                if self.acts
+                    && let Some(action) = &verdict.action
+                {
+                    self.act(action);
+                }
             }
             None => self.say("◆ tidegate diagnose: nothing is wrong"),
         }
         self.said = said;
+    }
+
+    /// Does what the verdict says is to be done.
+    fn act(&mut self, action: &Isolate) {
+        let asked = serde_json::to_vec(action).unwrap_or_default();
+        match self.client.post::<Isolated>("/api/v1/isolations", asked) {
+            Ok((done, _)) => {
+                self.say(&format!(
+                    "◆ done: {} {} is in {} until it is released",
+                    action.kind, action.subject, done.to
+                ));
+                self.held.extend(done.id);
+            }
+            Err(error) => self.say(&format!("  {error}")),
+        }
+    }
+
+    /// Undoes what was done.
+    fn release(&mut self) {
+        for id in std::mem::take(&mut self.held) {
+            let path = format!("/api/v1/isolations/{id}?reason=the%20incident%20is%20over");
+            match self.client.delete::<Released>(&path) {
+                Ok((done, _)) => self.say(&format!(
+                    "◆ {} {} is released; nothing remains of it",
+                    done.isolation.kind, done.isolation.subject
+                )),
+                Err(error) => self.say(&format!("  {error}")),
+            }
+        }
     }
 
     fn flush(&self) {

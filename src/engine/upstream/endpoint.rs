@@ -26,6 +26,7 @@ pub struct EndpointState {
     requests: AtomicU64,
     failures: AtomicU64,
     retired: AtomicBool,
+    isolated: AtomicBool,
     message: ArcSwapOption<String>,
 }
 
@@ -57,6 +58,7 @@ impl EndpointState {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            isolated: AtomicBool::new(false),
             message: ArcSwapOption::empty(),
         }
     }
@@ -131,6 +133,17 @@ impl EndpointState {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Whether an operator has taken it out of service.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.isolated.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out of service, or back: it is left alone as long as there is another.
+    pub fn isolate(&self, out: bool) {
+        self.isolated.store(out, Ordering::Relaxed);
     }
 
     /// How it does against its peers.

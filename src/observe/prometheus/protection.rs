@@ -90,6 +90,12 @@ impl Exposition {
             "1 for each cause that the diagnosis finds now.",
             causes.map(|(cause, found)| ([("cause", *cause)], u64::from(*found))),
         )?;
+        let isolations = self.snapshot.isolations.iter();
+        out.gauges(
+            "tidegate_isolation_active",
+            "Clients, routes and endpoints that operators hold apart now.",
+            isolations.map(|(kind, count)| ([("kind", *kind)], *count as u64)),
+        )?;
         let upstreams = self.snapshot.upstreams.iter();
         let known = upstreams.filter_map(|one| Some((&one.name, one.headroom?)));
         out.gauges(

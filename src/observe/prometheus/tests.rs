@@ -24,6 +24,7 @@ fn directories() -> Arc<Directories> {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        isolations: vec![("client", 1), ("route", 0)],
         loops: vec![(40, std::time::Duration::from_millis(500))],
         issuers: vec![IssuerView {
             url: "https://idp/keys".into(),

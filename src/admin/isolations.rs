@@ -1,0 +1,254 @@
+//! Isolations: who is held apart, and the two changes to it. What one would do is told from the ledger's last whole
+//! minute.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Json;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use super::api::{Isolate, Isolated, Isolation, Isolations, Preview, Released};
+use super::problem::Problem;
+use super::{AdminState, Command, Peer, change, usage};
+use crate::clock::SystemClock;
+use crate::config;
+use crate::engine::isolation::{Isolation as Held, LANE_SHARE, Order, Subject, To};
+use crate::observe::access_log::rfc3339;
+use crate::usage::report::{By, Question, report};
+
+/// Rows of the ledger's minute that are looked through.
+const ROWS: usize = 200_000;
+
+pub(super) async fn list(State(state): State<AdminState>) -> Json<Isolations> {
+    let all = state.isolations.all();
+    Json(Isolations {
+        isolations: all.iter().map(|one| view(one)).collect(),
+    })
+}
+
+pub(super) async fn isolate(
+    State(state): State<AdminState>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Isolated>, Problem> {
+    let form = "{\"kind\": \"client\", \"subject\": \"…\", \"to\": \"lane\", \"ttl\": \"30m\", \"reason\": \"…\"}";
+    let asked: Isolate = change::json_body(&headers, body, form)?;
+    let order = order(&state, &asked, change::name(peer))?;
+    let preview = preview(&state, &order).await;
+    let mut isolated = Isolated {
+        id: None,
+        to: order.word.to_string(),
+        until: time(order.until),
+        preview,
+        kept: false,
+    };
+    if asked.preview {
+        return Ok(Json(isolated));
+    }
+    let (id, subject, word) = (&order.id, &order.subject, &order.word);
+    tracing::info!(target: "audit", action = "isolate", %id, kind = subject.kind(), %subject, to = %word, until = isolated.until, by = %order.by, reason = %order.reason, "asked for");
+    isolated.id = Some(id.to_string());
+    let (reply, answer) = oneshot::channel();
+    change::send(&state, Command::Isolate { order, reply }).await?;
+    match answer.await.map_err(|_closed| change::unavailable())? {
+        Ok(kept) => isolated.kept = kept,
+        Err(full) => return Err(Problem::new(StatusCode::CONFLICT, full.to_string())),
+    }
+    Ok(Json(isolated))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Why {
+    reason: String,
+}
+
+pub(super) async fn release(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    why: Result<Query<Why>, QueryRejection>,
+) -> Result<Json<Released>, Problem> {
+    let Query(Why { reason }) =
+        why.map_err(|_none| bad("A reason is needed: DELETE …/isolations/ID?reason=TEXT."))?;
+    let reason = change::checked(&reason)?;
+    let (reply, answer) = oneshot::channel();
+    let asked = id.clone();
+    change::send(&state, Command::Release { id, reason, reply }).await?;
+    match answer.await.map_err(|_closed| change::unavailable())? {
+        Some(released) => Ok(Json(Released {
+            isolation: view(&released),
+        })),
+        None => {
+            let detail = format!(
+                "There is no isolation {asked:?}, or its time is over; GET /api/v1/isolations lists them."
+            );
+            Err(Problem::new(StatusCode::NOT_FOUND, detail))
+        }
+    }
+}
+
+fn view(held: &Held) -> Isolation {
+    let order = held.order();
+    let (passed, refused) = held.counts();
+    Isolation {
+        id: order.id.to_string(),
+        kind: order.subject.kind().to_owned(),
+        subject: order.subject.to_string(),
+        to: order.word.to_string(),
+        since: time(order.since),
+        until: time(order.until),
+        remaining_seconds: order.until.saturating_sub(now()),
+        reason: order.reason.to_string(),
+        by: order.by.to_string(),
+        passed,
+        refused,
+    }
+}
+
+/// The order that `asked` gives, of whom it concerns known to be there.
+fn order(state: &AdminState, asked: &Isolate, by: String) -> Result<Order, Problem> {
+    let reason = change::checked(&asked.reason)?;
+    let ttl = change::ttl(&asked.ttl)?;
+    let subject = subject(state, &asked.kind, asked.subject.trim())?;
+    let is_endpoint = matches!(subject, Subject::Endpoint(..));
+    let word = asked.to.as_deref();
+    let word = word.unwrap_or(if is_endpoint { "block" } else { "lane" });
+    let to = To::from_word(word, config::quota).map_err(|why| bad(format!("to: {why}.")))?;
+    if is_endpoint && to != To::Block {
+        return Err(bad(
+            "An endpoint can only be blocked: taken out of service.",
+        ));
+    }
+    // No two orders come within a microsecond, nor does one last for twelve days.
+    let id = format!("{:010x}", SystemClock.unix_micros() % (1 << 40));
+    let since = now();
+    Ok(Order {
+        id: id.into(),
+        subject,
+        to,
+        word: word.into(),
+        since,
+        until: since + ttl.as_secs().max(1),
+        reason: reason.into(),
+        by: by.into(),
+    })
+}
+
+fn subject(state: &AdminState, kind: &str, name: &str) -> Result<Subject, Problem> {
+    let plan = state.plan.load();
+    let missing = |detail: String| Problem::new(StatusCode::NOT_FOUND, detail);
+    match kind {
+        // A client may not have come yet.
+        "client" if !name.is_empty() => Ok(Subject::Client(name.into())),
+        "client" => Err(bad(
+            "The subject must name a client; GET /api/v1/clients lists them.",
+        )),
+        "route" => {
+            let mut routes = plan.routes.iter();
+            let route = routes.find(|route| *route.name == *name);
+            let route = route.ok_or_else(|| {
+                missing(format!(
+                    "There is no route {name:?}; GET /api/v1/routes lists them."
+                ))
+            })?;
+            Ok(Subject::Route(std::sync::Arc::clone(&route.name)))
+        }
+        "endpoint" => {
+            let snapshot = (state.snapshot)();
+            let found = name.split_once('/').and_then(|(upstream, address)| {
+                let of = snapshot
+                    .upstreams
+                    .iter()
+                    .find(|one| *one.name == *upstream)?;
+                let at = of.endpoints.iter().find(|one| *one.address == *address)?;
+                Some(Subject::Endpoint(of.name.clone(), (*at.address).into()))
+            });
+            found.ok_or_else(|| {
+                missing(format!(
+                    "There is no endpoint {name:?}; write UPSTREAM/ADDRESS as GET /api/v1/upstreams shows them."
+                ))
+            })
+        }
+        _ => Err(bad("The kind must be client, route or endpoint.")),
+    }
+}
+
+/// What `order` would have done in the last whole minute.
+async fn preview(state: &AdminState, order: &Order) -> Option<Preview> {
+    let (by, name) = match &order.subject {
+        Subject::Client(name) => (By::Client, name),
+        Subject::Route(name) => (By::Route, name),
+        Subject::Endpoint(..) => return None,
+    };
+    let to = now() / 60 * 60;
+    let question = Question {
+        from: to.checked_sub(60)?,
+        to,
+        by: vec![by, By::Upstream],
+        limit: ROWS,
+    };
+    let minute = time(question.from);
+    let report = usage::read(state, move |ledger| report(ledger, &question));
+    let report = report.await.ok()?;
+    let limits: Vec<_> = (state.snapshot)()
+        .upstreams
+        .iter()
+        .map(|one| (one.name.clone(), one.limit.limit))
+        .collect();
+    let (mut requests, mut over) = (0, 0.0);
+    for line in report.lines {
+        let of = if by == By::Client {
+            &line.client
+        } else {
+            &line.route
+        };
+        if of.as_deref() != Some(&**name) {
+            continue;
+        }
+        requests += line.sums.requests;
+        let limit = limits
+            .iter()
+            .find(|(upstream, _)| Some(&**upstream) == line.upstream.as_deref());
+        let slots = f64::from(limit.map_or(0, |(_, limit)| *limit)) * LANE_SHARE;
+        let held = line.sums.upstream_micros as f64 / 60e6;
+        over += line.sums.requests as f64 * (1.0 - slots.max(1.0) / held.max(1e-9)).max(0.0);
+    }
+    let would_refuse = match order.to {
+        To::Block => requests,
+        To::Lane => whole(over),
+        To::Throttle(quota) => {
+            let allowed = quota.amount().saturating_mul(60) / quota.period().seconds().max(1);
+            requests.saturating_sub(allowed)
+        }
+    };
+    Some(Preview {
+        minute,
+        requests,
+        would_refuse,
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part of a number of requests"
+)]
+fn whole(requests: f64) -> u64 {
+    requests.round() as u64
+}
+
+fn now() -> u64 {
+    SystemClock.unix_micros() / 1_000_000
+}
+
+fn time(seconds: u64) -> String {
+    rfc3339(seconds.saturating_mul(1_000_000))
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}

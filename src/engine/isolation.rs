@@ -1,0 +1,476 @@
+//! Whom operators hold apart for a time: a client or a route in a narrow lane, slowed to a rate or kept out, and an
+//! endpoint out of service.
+//!
+//! An isolation ends by itself, and nothing of it remains. While there is none, a request costs one relaxed load. Who
+//! is held apart is kept by name, so that it survives a restart whatever names are hashed with. Depends on policy
+//! and model.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::model::{Reason, Rejection, Unit};
+use crate::policy::rate::{Limiter, Moment, Quota};
+
+/// The share of an upstream's concurrency limit that a lane may hold; one slot at least.
+pub const LANE_SHARE: f64 = 0.05;
+/// Isolations at a time.
+pub const MOST: usize = 256;
+/// When another try may be worth it, for who is kept out and for who finds the lane full.
+const AFTER_BLOCK: Duration = Duration::from_secs(60);
+const AFTER_LANE: Duration = Duration::from_secs(1);
+
+/// Whom an isolation concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A client, by the name it is known by.
+    Client(Arc<str>),
+    /// A route.
+    Route(Arc<str>),
+    /// An endpoint: its upstream and its address.
+    Endpoint(Arc<str>, Arc<str>),
+}
+
+impl Subject {
+    /// The words for the kinds.
+    pub const KINDS: [&'static str; 3] = ["client", "route", "endpoint"];
+
+    /// What it is: `client`, `route` or `endpoint`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "client",
+            Self::Route(_) => "route",
+            Self::Endpoint(..) => "endpoint",
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Client(name) | Self::Route(name) => f.write_str(name),
+            Self::Endpoint(upstream, address) => write!(f, "{upstream}/{address}"),
+        }
+    }
+}
+
+/// How somebody is held apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum To {
+    /// It may hold a small share of an upstream's limit at a time: [`LANE_SHARE`].
+    Lane,
+    /// It may ask for so much.
+    Throttle(Quota),
+    /// It is kept out.
+    Block,
+}
+
+impl To {
+    /// What `word` says: `lane`, `block`, or `throttle=` and a rate, which `quota` reads.
+    ///
+    /// # Errors
+    /// When it says nothing; the text is for people.
+    pub fn from_word(
+        word: &str,
+        quota: impl FnOnce(&str) -> Result<Quota, String>,
+    ) -> Result<Self, String> {
+        match (word, word.strip_prefix("throttle=")) {
+            ("lane", _) => Ok(Self::Lane),
+            ("block", _) => Ok(Self::Block),
+            (_, Some(rate)) => Ok(Self::Throttle(quota(rate)?)),
+            _ => Err(format!(
+                "{word:?} is not lane, block or throttle=RATE, such as throttle=10/s"
+            )),
+        }
+    }
+}
+
+/// What an operator ordered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    /// What it is released by.
+    pub id: Arc<str>,
+    /// Whom it concerns.
+    pub subject: Subject,
+    /// How it is held apart; an endpoint can only be blocked.
+    pub to: To,
+    /// The same in the operator's words: `lane`, `block`, `throttle=10/s`.
+    pub word: Box<str>,
+    /// When it began, Unix seconds.
+    pub since: u64,
+    /// When it ends, Unix seconds.
+    pub until: u64,
+    /// Why, in the operator's words.
+    pub reason: Box<str>,
+    /// Who ordered it: the peer of the admin API.
+    pub by: Box<str>,
+}
+
+/// An order at work.
+#[derive(Debug)]
+pub struct Isolation {
+    order: Order,
+    limiter: Option<Limiter>,
+    in_lane: AtomicU32,
+    passed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Isolation {
+    fn new(order: Order) -> Arc<Self> {
+        let limiter = matches!(order.to, To::Throttle(_)).then(|| Limiter::new(1));
+        Arc::new(Self {
+            order,
+            limiter,
+            in_lane: AtomicU32::new(0),
+            passed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// What was ordered.
+    #[must_use]
+    pub const fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// Requests of its subject that passed, and those it refused.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (of(&self.passed), of(&self.refused))
+    }
+
+    /// Whether a request of its subject may go on; a lane is entered later.
+    fn admit(&self, now: Moment) -> Result<(), Rejection> {
+        let rejection = match (&self.order.to, &self.limiter) {
+            (To::Block, _) => Rejection {
+                reason: Reason::Blocked,
+                value: 1.0,
+                threshold: 0.0,
+                unit: Unit::Requests,
+                retry_after: AFTER_BLOCK,
+            },
+            (To::Throttle(quota), Some(limiter)) => {
+                let standing = limiter.take(quota, 0, now, 1);
+                if standing.passed {
+                    self.passed.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Rejection {
+                    reason: Reason::Quarantined,
+                    value: 1.0,
+                    threshold: 0.0,
+                    unit: Unit::Requests,
+                    retry_after: standing.retry_after.unwrap_or(AFTER_BLOCK),
+                }
+            }
+            (To::Throttle(_), None) | (To::Lane, _) => return Ok(()),
+        };
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Err(rejection)
+    }
+
+    /// Takes a place in the lane, in front of an upstream with this `limit`.
+    ///
+    /// # Errors
+    /// When the lane is full.
+    pub fn enter(self: &Arc<Self>, limit: u32) -> Result<InLane, Rejection> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part of a u32"
+        )]
+        let most = ((f64::from(limit) * LANE_SHARE) as u32).max(1);
+        let entered = self
+            .in_lane
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                (held < most).then_some(held + 1)
+            });
+        match entered {
+            Ok(_) => {
+                self.passed.fetch_add(1, Ordering::Relaxed);
+                Ok(InLane(Arc::clone(self)))
+            }
+            Err(held) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Rejection {
+                    reason: Reason::Quarantined,
+                    value: f64::from(held) + 1.0,
+                    threshold: most.into(),
+                    unit: Unit::Requests,
+                    retry_after: AFTER_LANE,
+                })
+            }
+        }
+    }
+}
+
+/// A place in a lane, given back when it is dropped.
+#[derive(Debug)]
+pub struct InLane(Arc<Isolation>);
+
+impl Drop for InLane {
+    fn drop(&mut self) {
+        self.0.in_lane.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// There are [`MOST`] already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are {MOST} isolations already; release one first")]
+pub struct Full;
+
+/// All isolations. Changed by one thread, read by all.
+#[derive(Debug, Default)]
+pub struct Isolations {
+    any: AtomicBool,
+    set: ArcSwap<Set>,
+}
+
+#[derive(Debug, Default)]
+struct Set {
+    /// The oldest first.
+    all: Vec<Arc<Isolation>>,
+    clients: HashMap<Arc<str>, Arc<Isolation>>,
+    routes: HashMap<Arc<str>, Arc<Isolation>>,
+}
+
+impl Isolations {
+    /// Holds somebody apart from now on, in place of what held the same subject before.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn add(&self, order: Order) -> Result<(), Full> {
+        let mut all = self.all();
+        all.retain(|one| one.order.subject != order.subject);
+        if all.len() >= MOST {
+            return Err(Full);
+        }
+        all.push(Isolation::new(order));
+        self.store(all);
+        Ok(())
+    }
+
+    /// Ends the isolation with this id, and returns it if there was one.
+    pub fn release(&self, id: &str) -> Option<Arc<Isolation>> {
+        let mut all = self.all();
+        let at = all.iter().position(|one| &*one.order.id == id)?;
+        let released = all.remove(at);
+        self.store(all);
+        Some(released)
+    }
+
+    /// Ends those whose time is over at `unix` seconds, and returns them.
+    pub fn expire(&self, unix: u64) -> Vec<Arc<Isolation>> {
+        if !self.any() {
+            return Vec::new();
+        }
+        let (over, left): (Vec<_>, Vec<_>) = self
+            .all()
+            .into_iter()
+            .partition(|one| one.order.until <= unix);
+        if !over.is_empty() {
+            self.store(left);
+        }
+        over
+    }
+
+    /// All of them, the oldest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Isolation>> {
+        self.set.load().all.clone()
+    }
+
+    /// How many subjects of each of [`Subject::KINDS`] are held apart.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, usize); 3] {
+        let set = self.set.load();
+        Subject::KINDS.map(|kind| {
+            let of_kind = set
+                .all
+                .iter()
+                .filter(|one| one.order.subject.kind() == kind);
+            (kind, of_kind.count())
+        })
+    }
+
+    fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    fn store(&self, all: Vec<Arc<Isolation>>) {
+        let mut set = Set::default();
+        for one in &all {
+            match &one.order.subject {
+                Subject::Client(name) => set.clients.insert(Arc::clone(name), Arc::clone(one)),
+                Subject::Route(name) => set.routes.insert(Arc::clone(name), Arc::clone(one)),
+                Subject::Endpoint(..) => None,
+            };
+        }
+        let any = !all.is_empty();
+        set.all = all;
+        self.set.store(Arc::new(set));
+        self.any.store(any, Ordering::Relaxed);
+    }
+
+    /// Whether the endpoint of `upstream` at `address` is to be left alone.
+    #[must_use]
+    pub fn is_out(&self, upstream: &str, address: &str) -> bool {
+        self.any()
+            && self.set.load().all.iter().any(|one| {
+                matches!(&one.order.subject, Subject::Endpoint(of, at) if **of == *upstream && **at == *address)
+            })
+    }
+
+    /// Whether a request of `client` on `route` may go on, and the lane it has to take.
+    ///
+    /// # Errors
+    /// When one of the two is kept out or asks for more than it may.
+    pub fn admit(
+        &self,
+        client: &str,
+        route: &str,
+        now: impl FnOnce() -> Moment,
+    ) -> Result<Option<Arc<Isolation>>, Rejection> {
+        if !self.any() {
+            return Ok(None);
+        }
+        let set = self.set.load();
+        let held = [set.clients.get(client), set.routes.get(route)];
+        let mut lane = None;
+        if held.iter().any(Option::is_some) {
+            let now = now();
+            for one in held.into_iter().flatten() {
+                one.admit(now)?;
+                if one.order.to == To::Lane {
+                    lane = lane.or(Some(one));
+                }
+            }
+        }
+        Ok(lane.cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Instant;
+    use crate::policy::rate::Period;
+
+    fn order(id: &str, subject: Subject, to: To) -> Order {
+        Order {
+            id: id.into(),
+            subject,
+            to,
+            word: "as ordered".into(),
+            since: 100,
+            until: 200,
+            reason: "a test".into(),
+            by: "nobody".into(),
+        }
+    }
+
+    fn client(name: &str) -> Subject {
+        Subject::Client(name.into())
+    }
+
+    fn at(millis: u64) -> Moment {
+        Moment {
+            monotonic: Instant::ZERO.after(Duration::from_millis(millis)),
+            unix: 100 + millis / 1_000,
+        }
+    }
+
+    #[test]
+    fn who_is_blocked_is_refused_and_nobody_else() {
+        let isolations = Isolations::default();
+        isolations
+            .add(order("1", client("reports"), To::Block))
+            .unwrap();
+        let refused = isolations.admit("reports", "shop", || at(0)).unwrap_err();
+        assert_eq!(refused.reason, Reason::Blocked);
+        assert!(isolations.admit("web", "shop", || at(0)).unwrap().is_none());
+        isolations
+            .add(order("2", Subject::Route("shop".into()), To::Block))
+            .unwrap();
+        assert!(isolations.admit("web", "shop", || at(0)).is_err());
+        assert!(isolations.admit("web", "search", || at(0)).is_ok());
+        assert_eq!(isolations.all()[0].counts(), (0, 1));
+    }
+
+    #[test]
+    fn who_is_throttled_has_its_rate() {
+        let isolations = Isolations::default();
+        let quota = Quota::try_new(10, Period::Second, 10).unwrap();
+        isolations
+            .add(order("1", client("reports"), To::Throttle(quota)))
+            .unwrap();
+        let passed = (0..10_000)
+            .filter(|millis| isolations.admit("reports", "shop", || at(*millis)).is_ok())
+            .count();
+        assert!((100..=111).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn a_lane_holds_a_share_of_the_limit_and_one_at_least() {
+        let isolations = Isolations::default();
+        isolations
+            .add(order("1", client("reports"), To::Lane))
+            .unwrap();
+        let lane = isolations
+            .admit("reports", "shop", || at(0))
+            .unwrap()
+            .unwrap();
+        let places: Vec<_> = (0..6).map(|_| lane.enter(100)).collect();
+        assert_eq!(places.iter().filter(|place| place.is_ok()).count(), 5);
+        assert!(lane.enter(4).is_err());
+        drop(places);
+        assert!(lane.enter(4).is_ok());
+    }
+
+    #[test]
+    fn what_is_released_or_over_leaves_nothing() {
+        let isolations = Isolations::default();
+        isolations
+            .add(order("1", client("one"), To::Block))
+            .unwrap();
+        isolations
+            .add(order("2", client("two"), To::Block))
+            .unwrap();
+        assert_eq!(isolations.counts()[0], ("client", 2));
+        assert!(isolations.release("3").is_none());
+        assert!(isolations.release("1").is_some());
+        assert!(isolations.admit("one", "shop", || at(0)).is_ok());
+        assert!(isolations.expire(199).is_empty());
+        assert_eq!(isolations.expire(200).len(), 1);
+        let nobody_asks = || panic!("no time is needed when nobody is isolated");
+        assert!(isolations.admit("two", "shop", nobody_asks).is_ok());
+        assert!(isolations.all().is_empty());
+    }
+
+    #[test]
+    fn the_same_subject_is_held_once_and_the_number_is_bounded() {
+        let isolations = Isolations::default();
+        for number in 0..MOST {
+            let subject = client(&format!("client {number}"));
+            isolations.add(order("1", subject, To::Block)).unwrap();
+        }
+        let again = order("again", client("client 7"), To::Lane);
+        isolations.add(again).unwrap();
+        assert_eq!(isolations.all().len(), MOST);
+        assert_eq!(
+            isolations.add(order("2", client("new"), To::Lane)),
+            Err(Full)
+        );
+        let endpoint = Subject::Endpoint("shop".into(), "127.0.0.1:1".into());
+        isolations.release("again").unwrap();
+        isolations.add(order("3", endpoint, To::Block)).unwrap();
+        assert!(isolations.is_out("shop", "127.0.0.1:1"));
+        assert!(!isolations.is_out("shop", "127.0.0.1:2"));
+    }
+}

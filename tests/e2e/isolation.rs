@@ -1,0 +1,246 @@
+//! Who is held apart: clients, routes and endpoints, until their time is over, over a kill as well.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::client::Response;
+use crate::support::http_origin::{Flavour, Origin};
+use crate::support::proxy::Proxy;
+use crate::support::reply::{Gate, Reply};
+use crate::support::wait::{PATIENCE, eventually, eventually_some};
+
+/// Clients `web` and `reports`, known by their keys, and the endpoints of one upstream.
+fn config(origins: &[&Origin], more: &str) -> String {
+    let endpoints: Vec<String> = origins
+        .iter()
+        .map(|origin| format!("\"{}\"", origin.address()))
+        .collect();
+    // printf %s web | sha256sum, and the same of reports.
+    format!(
+        "{more}\n[upstreams.shop]\nendpoints = [{}]\nbalance = \"round-robin\"\n[[routes]]\nname = \"shop\"\nupstream = \"shop\"\n\
+         [[clients.known]]\nname = \"web\"\nkeys = [\"sha256:4b5e57f6eb2f42b9039b3d1e13929295f231749c510cbe341cd68036d9af97e2\"]\n\
+         [[clients.known]]\nname = \"reports\"\nkeys = [\"sha256:7f26104f77a7ce477546cd1ea99b6c99b5eb079e3ec9238583314eccea00440a\"]\n",
+        endpoints.join(", ")
+    )
+}
+
+fn ask(proxy: &Proxy, key: &str) -> Response {
+    proxy
+        .client()
+        .request("GET", "/", &[("x-api-key", key)], b"")
+}
+
+fn isolate(proxy: &Proxy, kind: &str, subject: &str, to: &str, ttl: &str) -> Value {
+    let asked =
+        json!({ "kind": kind, "subject": subject, "to": to, "ttl": ttl, "reason": "a test" });
+    let answer = proxy.admin_post("/api/v1/isolations", &asked);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn listed(proxy: &Proxy) -> Vec<Value> {
+    let all = proxy.admin_get("/api/v1/isolations").json();
+    all["isolations"].as_array().expect("a list").clone()
+}
+
+/// Runs the command line against `proxy`; what it printed, if it went well.
+fn tidegate(proxy: &Proxy, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .env("TIDEGATE_ADMIN", format!("http://{}", proxy.admin()))
+        .output()
+        .expect("the command runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(text(&output.stderr))
+    }
+}
+
+#[test]
+fn a_blocked_client_is_kept_out_and_let_go_by_the_command_line() {
+    let origin = Origin::saying("hello");
+    let proxy = Proxy::start(&config(&[&origin], ""));
+    let blocked = tidegate(
+        &proxy,
+        &[
+            "isolate", "client", "reports", "--to", "block", "--ttl", "5m", "--reason", "test",
+        ],
+    );
+    let blocked = blocked.expect("it is isolated");
+    let id = blocked
+        .lines()
+        .find_map(|line| line.strip_prefix("let go: tidegate release "))
+        .expect("how to let go");
+    let refused = ask(&proxy, "reports");
+    assert_eq!(refused.status, 429);
+    let problem = refused.problem();
+    let kind = problem["type"].as_str().expect("a type");
+    assert!(kind.ends_with("#abnormal-usage-detected"), "{kind}");
+    assert_eq!(
+        (&problem["reason"], &problem["policy"]),
+        (&json!("blocked"), &json!("isolation"))
+    );
+    assert_eq!(ask(&proxy, "web").status, 200);
+    assert_eq!(origin.count(), 1);
+
+    let shown = tidegate(&proxy, &["isolate"]).expect("the list");
+    assert!(shown.contains("reports") && shown.contains(id), "{shown}");
+    let metrics = proxy.metrics();
+    let active = metrics.value("tidegate_isolation_active", &[("kind", "client")]);
+    assert_eq!(active, Some(1.0));
+    let log = "the refusal";
+    proxy.access_log_entry(log, |entry| {
+        entry["client"] == "reports" && entry["policy"] == "isolation"
+    });
+
+    let released = tidegate(&proxy, &["release", id]).expect("it is let go");
+    assert!(released.contains("1 of its requests"), "{released}");
+    assert_eq!(ask(&proxy, "reports").status, 200);
+    assert!(listed(&proxy).is_empty());
+    let again = tidegate(&proxy, &["release", id]).expect_err("nothing is there");
+    assert!(again.contains("no isolation"), "{again}");
+    let audited = |action: &str| {
+        let said = proxy.stderr();
+        said.lines()
+            .any(|line| line.contains("audit") && line.contains(action))
+    };
+    assert!(audited("\"isolate\"") && audited("\"release\""));
+}
+
+#[test]
+fn a_throttled_client_gets_its_rate_and_others_all() {
+    let origin = Origin::saying("hello");
+    let proxy = Proxy::start(&config(&[&origin], ""));
+    isolate(&proxy, "client", "reports", "throttle=3/h", "5m");
+    let statuses: Vec<u16> = (0..5).map(|_| ask(&proxy, "reports").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    assert!((0..5).all(|_| ask(&proxy, "web").status == 200));
+    assert_eq!(ask(&proxy, "reports").problem()["reason"], "quarantined");
+}
+
+#[test]
+fn a_lane_is_narrow_and_the_rest_of_the_road_is_free() {
+    let gate = Arc::new(Gate::closed());
+    let behind = Arc::clone(&gate);
+    let origin = Origin::start(Flavour::Http1, move |seen| {
+        let gate = Arc::clone(&behind);
+        async move {
+            if seen.header("x-api-key") == Some("reports") {
+                gate.pass().await;
+            }
+            Reply::ok("done")
+        }
+    });
+    let limit = "[upstreams.shop.concurrency]\nalgorithm = \"fixed\"\ninitial = 20\nmax = 20\n";
+    let text = config(&[&origin], "").replace("[[routes]]", &format!("{limit}[[routes]]"));
+    let proxy = Arc::new(Proxy::start(&text));
+    isolate(&proxy, "client", "reports", "lane", "5m");
+    let slow = Arc::clone(&proxy);
+    let first = std::thread::spawn(move || ask(&slow, "reports").status);
+    origin.wait_for_in_flight(1);
+    let second = ask(&proxy, "reports");
+    assert_eq!(
+        (second.status, &second.problem()["reason"]),
+        (429, &json!("quarantined"))
+    );
+    assert_eq!(ask(&proxy, "web").status, 200);
+    gate.open();
+    assert_eq!(first.join().expect("the first is answered"), 200);
+    eventually("its place is free again", PATIENCE, || {
+        ask(&proxy, "reports").status == 200
+    });
+}
+
+#[test]
+fn an_endpoint_out_of_service_gets_nothing_while_there_is_another() {
+    let (one, other) = (Origin::saying("one"), Origin::saying("other"));
+    let proxy = Proxy::start(&config(&[&one, &other], ""));
+    let subject = format!("shop/{}", one.address());
+    let id = isolate(&proxy, "endpoint", &subject, "block", "5m")["id"].clone();
+    let answers: Vec<String> = (0..10).map(|_| ask(&proxy, "web").text()).collect();
+    assert!(
+        answers.iter().all(|answer| answer == "other"),
+        "{answers:?}"
+    );
+    let shown = proxy.admin_get("/api/v1/upstreams").json();
+    let states: Vec<&Value> = shown["upstreams"][0]["endpoints"]
+        .as_array()
+        .expect("endpoints")
+        .iter()
+        .map(|endpoint| &endpoint["state"])
+        .collect();
+    assert_eq!(states, [&json!("isolated"), &json!("healthy")]);
+    let id = id.as_str().expect("an id");
+    tidegate(&proxy, &["release", id]).expect("it is back");
+    let answers: Vec<String> = (0..10).map(|_| ask(&proxy, "web").text()).collect();
+    assert!(answers.iter().any(|answer| answer == "one"), "{answers:?}");
+}
+
+#[test]
+fn an_isolation_survives_a_kill_and_ends_when_its_time_is_over() {
+    let origin = Origin::saying("hello");
+    let state = tempfile::tempdir().expect("a directory");
+    let text = config(&[&origin], &server(state.path()));
+    let mut proxy = Proxy::start(&text);
+    let done = isolate(&proxy, "client", "reports", "block", "5m");
+    assert_eq!(done["kept"], true);
+    isolate(&proxy, "route", "shop", "block", "1s");
+    proxy.signal(Signal::KILL);
+    proxy.wait_exit();
+    let proxy = Proxy::start(&text);
+    assert_eq!(ask(&proxy, "reports").status, 429);
+    eventually("the route's time is over", PATIENCE, || {
+        ask(&proxy, "web").status == 200
+    });
+    let left = eventually_some("one is left", PATIENCE, || {
+        let all = listed(&proxy);
+        (all.len() == 1).then_some(all)
+    });
+    assert_eq!(left[0]["id"], done["id"]);
+    assert_eq!(ask(&proxy, "reports").status, 429);
+    tidegate(&proxy, &["release", done["id"].as_str().expect("an id")]).expect("let go");
+    drop(proxy);
+    let proxy = Proxy::start(&text);
+    assert_eq!(ask(&proxy, "reports").status, 200);
+}
+
+fn server(state: &Path) -> String {
+    format!("[server]\nstate_dir = \"{}\"", state.display())
+}
+
+#[test]
+fn a_preview_tells_and_changes_nothing() {
+    let origin = Origin::saying("hello");
+    let proxy = Proxy::start(&config(&[&origin], ""));
+    let told = tidegate(
+        &proxy,
+        &[
+            "isolate",
+            "client",
+            "reports",
+            "--ttl",
+            "5m",
+            "--reason",
+            "test",
+            "--preview",
+        ],
+    );
+    let told = told.expect("a preview");
+    assert!(told.contains("would have refused 0 of 0"), "{told}");
+    assert!(listed(&proxy).is_empty());
+    let missing = tidegate(&proxy, &["isolate", "client", "reports"]);
+    assert!(missing.expect_err("usage").contains("--ttl"));
+    let unknown = tidegate(
+        &proxy,
+        &[
+            "isolate", "route", "nowhere", "--ttl", "5m", "--reason", "test",
+        ],
+    );
+    assert!(unknown.expect_err("no such route").contains("no route"));
+}
