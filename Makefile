@@ -2,7 +2,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-overload bench-micro lint packages
+.PHONY: help run test bench bench-overload bench-micro docs lint packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ bench-overload: packages ## goodput and victims under overload; BENCH="--seconds
 
 bench-micro: ## nanoseconds of each policy; BENCH="breaker" narrows it
 	$(CARGO) bench --locked --no-default-features --bench micro -- $(BENCH)
+
+docs: ## write the configuration's reference anew from the schema; mdbook serve docs shows the book
+	TIDEGATE_WRITE_DOCS=1 $(CARGO) test --locked --test docs reference
 
 lint: ## formatting, clippy, documentation, and the core and the layers built alone
 	$(CARGO) fmt --check
