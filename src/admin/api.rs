@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod clients;
 mod diagnosis;
+mod feed;
 mod isolations;
 mod usage;
 
@@ -17,6 +18,10 @@ pub use self::clients::{
     Client, ClientEvidence, ClientFlag, ClientOfUpstream, Clients, ClientsOfUpstream, Share, Took,
 };
 pub use self::diagnosis::{Diagnosis, Scale, Verdict, VerdictEvidence};
+pub use self::feed::{
+    Component, Histories, History, Moment, MomentOfUpstream, NowBreaker, NowEndpoints, NowLatency,
+    NowProcess, NowSecond, UpstreamDetail,
+};
 pub use self::isolations::{Isolate, Isolated, Isolation, Isolations, Preview, Released};
 pub use self::usage::{
     TrafficPair, TrafficReport, Usage, UsageHour, UsageHours, UsageRow, UsageSums,

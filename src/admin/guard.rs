@@ -1,6 +1,6 @@
 //! Who may ask: the token, and protection of a browser on the same machine.
 //!
-//! With a token, every request must carry it. Without one the API listens on loopback or a unix socket, where
+//! With a token, every request must carry it, or a [session](super::session) begun with it. Without one the API listens on loopback or a unix socket, where
 //! the danger is a web page in the operator's browser: a page of another site shows in `Origin`, and a name
 //! rebound to 127.0.0.1 shows in `Host`.
 
@@ -10,25 +10,41 @@ use std::net::IpAddr;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::AdminState;
 use super::problem::Problem;
+use super::session;
 
 pub(super) async fn authorize(
     State(state): State<AdminState>,
     request: Request,
     next: Next,
 ) -> Response {
-    match check(&state, request.uri(), request.headers()) {
+    let (uri, headers) = (request.uri(), request.headers());
+    let checked = check_site(&state, uri, headers)
+        .and_then(|()| check_token(&state, request.method(), headers));
+    match checked {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+/// Lets in everybody but other sites' pages.
+pub(super) async fn same_site(
+    State(state): State<AdminState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match check_site(&state, request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn check_site(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let host = asked_host(uri, headers)?;
     if let Some(origin) = headers.get(ORIGIN)
         && !is_same_site(origin.as_bytes(), host.as_ref())
@@ -36,13 +52,8 @@ fn check(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), Probl
         let detail = "The request comes from a page of another site.";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
-    if let Some(token) = &state.token {
-        let shown = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
-        if !shown.is_some_and(|shown| is_bearer(shown, token.expose().as_bytes())) {
-            let detail = "This needs the admin token as a bearer token.";
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
-        }
-    } else if let Some(host) = host
+    if state.token.is_none()
+        && let Some(host) = host
         && !is_own_name(host.host(), state.host.as_deref())
     {
         let detail =
@@ -50,6 +61,26 @@ fn check(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), Probl
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     Ok(())
+}
+
+fn check_token(state: &AdminState, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(token) = &state.token else {
+        return Ok(());
+    };
+    let token = token.expose().as_bytes();
+    let shown = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+    if shown.is_some_and(|shown| is_bearer(shown, token)) {
+        return Ok(());
+    }
+    if session::is_valid(headers, token) {
+        if method.is_safe() || headers.contains_key(ORIGIN) {
+            return Ok(());
+        }
+        let detail = "A change with a session's cookie needs an Origin, as browsers send it.";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    let detail = "This needs the admin token as a bearer token.";
+    Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
 }
 
 /// The authority the client asked for; none when it named none, which no browser does.
@@ -100,7 +131,7 @@ fn is_bearer(shown: &[u8], token: &[u8]) -> bool {
 }
 
 /// Takes the same time wherever the two differ; tells their lengths apart, which is no secret.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn is_equal(a: &[u8], b: &[u8]) -> bool {
     let differences = a
         .iter()
         .zip(b)

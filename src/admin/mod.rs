@@ -16,7 +16,7 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{Html, IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use serde::Deserialize;
@@ -39,21 +39,25 @@ use crate::observe::inflight::InFlight;
 use crate::observe::prometheus;
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::Status;
+use crate::observe::timeline::Timelines;
 use crate::usage::Ledger;
 
 pub mod api;
+mod assets;
 mod change;
 mod events;
+mod feed;
 mod guard;
 mod host;
 mod isolations;
 mod openapi;
-mod page;
 mod problem;
 mod serve;
+mod session;
 mod usage;
 mod view;
 
+pub use self::feed::Feed;
 pub use self::serve::{Listener, Peer, serve};
 
 /// Bound on a request body.
@@ -128,6 +132,10 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// What is wrong, and how much room there is.
     pub latest: Arc<Latest>,
+    /// The last minutes of each upstream.
+    pub timelines: Arc<Timelines>,
+    /// Who watches.
+    pub feed: Arc<Feed>,
     /// What changes.
     pub events: Arc<Events>,
     /// The machine, second by second.
@@ -163,10 +171,12 @@ impl fmt::Debug for AdminState {
 /// The whole API.
 pub fn router(state: AdminState) -> Router {
     let guarded = Router::new()
-        .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/upstreams", get(upstreams))
+        .route("/api/v1/upstreams/{upstream}", get(feed::upstream))
+        .route("/api/v1/history", get(feed::history))
+        .route("/api/v1/stream", get(feed::stream))
         .route("/api/v1/routes", get(routes))
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/usage", get(usage::usage))
@@ -198,10 +208,22 @@ pub fn router(state: AdminState) -> Router {
             state.clone(),
             guard::authorize,
         ));
+    // The page holds nothing of this process: what it shows it asks for, and then the token is needed.
+    let page = assets::PATHS.iter().fold(Router::new(), |page, path| {
+        page.route(path, get(assets::serve))
+    });
+    let page = page
+        .route("/api/v1/session", post(session::begin).delete(session::end))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            guard::same_site,
+        ));
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .method_not_allowed_fallback(wrong_method)
+        .merge(page)
         .merge(guarded)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(header_unless_set(
@@ -368,10 +390,6 @@ async fn config(State(state): State<AdminState>) -> Json<serde_json::Value> {
 
 async fn openapi() -> Json<serde_json::Value> {
     Json(openapi::document())
-}
-
-async fn index(State(state): State<AdminState>) -> Html<String> {
-    Html(page::render(&state))
 }
 
 async fn not_found() -> Problem {

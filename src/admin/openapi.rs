@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 23] = [
-    ("/", "This process as a page."),
+pub(super) const GET_PATHS: [(&str, &str); 26] = [
+    ("/", "The dashboard."),
     ("/livez", "200 while the process runs."),
     (
         "/readyz",
@@ -18,6 +18,18 @@ pub(super) const GET_PATHS: [(&str, &str); 23] = [
     (
         "/api/v1/upstreams",
         "Upstreams, their endpoints, traffic and recent latencies by phase.",
+    ),
+    (
+        "/api/v1/upstreams/{upstream}",
+        "Everything about one upstream, what it says of its own time among it.",
+    ),
+    (
+        "/api/v1/history",
+        "The last minutes second by second, of every upstream or fully of `upstream`; `seconds` says how many.",
+    ),
+    (
+        "/api/v1/stream",
+        "The same of each second from now on, with the diagnosis, as server-sent events.",
     ),
     (
         "/api/v1/routes",
@@ -82,7 +94,12 @@ pub(super) const GET_PATHS: [(&str, &str); 23] = [
 ];
 
 /// Every path that answers POST, what it does, and the status on success.
-pub(super) const POST_PATHS: [(&str, &str, &str); 5] = [
+pub(super) const POST_PATHS: [(&str, &str, &str); 6] = [
+    (
+        "/api/v1/session",
+        "Lets a browser in: for the token, a cookie that holds for some hours.",
+        "200",
+    ),
     (
         "/api/v1/reload",
         "Loads the configuration again; 422 tells what is wrong with it.",
@@ -110,7 +127,7 @@ pub(super) const POST_PATHS: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// The path that answers DELETE.
+/// The path that answers DELETE, besides that of the session.
 pub(super) const DELETE_PATH: &str = "/api/v1/isolations/{id}";
 
 /// What an isolation is asked with.
@@ -167,39 +184,14 @@ fn purge(reason: &Value) -> Value {
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for (path, what) in GET_PATHS {
-        let kind = match path {
-            "/" => "text/html",
-            "/livez" | "/readyz" => "text/plain",
-            "/metrics" => "application/openmetrics-text",
-            _ => "application/json",
-        };
-        let mut answer = json!({ "description": what, "content": { kind: {} } });
-        if path == "/api/v1/events" {
-            // As a list, or as they come.
-            answer =
-                json!({ "description": what, "content": { kind: {}, "text/event-stream": {} } });
-        }
         let mut operation = json!({
             "summary": what,
-            "responses": { "200": answer, "default": { "$ref": "#/components/responses/Problem" } },
+            "responses": { "200": answer(path, what), "default": { "$ref": "#/components/responses/Problem" } },
         });
-        let parameters = match path {
-            "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
-            "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
-            "/api/v1/usage" | "/api/v1/usage/hours" | "/api/v1/traffic" => json!([
-                in_query("from", &[]),
-                in_query("to", &[]),
-                in_query("by", &[]),
-                in_query("limit", &[])
-            ]),
-            "/api/v1/scale/{upstream}" => json!([in_path("upstream")]),
-            _ if path.contains('{') => json!([in_path("request_id")]),
-            _ => json!([]),
-        };
         if let Some(operation) = operation.as_object_mut() {
-            operation.insert("parameters".into(), parameters);
+            operation.insert("parameters".into(), parameters(path));
         }
-        if matches!(path, "/livez" | "/readyz")
+        if matches!(path, "/" | "/livez" | "/readyz")
             && let Some(operation) = operation.as_object_mut()
         {
             operation.insert("security".into(), json!([]));
@@ -211,6 +203,7 @@ pub(super) fn document() -> Value {
         let schema = match path {
             "/api/v1/cache/purge" => "#/components/schemas/Purge",
             "/api/v1/isolations" => "#/components/schemas/Isolate",
+            "/api/v1/session" => "#/components/schemas/Login",
             _ if is_breaker => "#/components/schemas/BreakerChange",
             _ => "#/components/schemas/Change",
         };
@@ -227,9 +220,11 @@ pub(super) fn document() -> Value {
         }
         let operations = paths.entry(path).or_insert_with(|| json!({}));
         operations["post"] = operation;
+        if path == "/api/v1/session" {
+            operations["delete"] = log_out();
+        }
     }
     paths.insert(DELETE_PATH.into(), json!({ "delete": release() }));
-    let reason = json!({ "type": "string", "minLength": 1, "maxLength": 500 });
     json!({
         "openapi": "3.1.0",
         "info": { "title": "Tidegate admin API", "version": env!("CARGO_PKG_VERSION") },
@@ -238,31 +233,87 @@ pub(super) fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
-            "schemas": {
-                "Change": {
-                    "type": "object",
-                    "required": ["reason"],
-                    "additionalProperties": false,
-                    "properties": { "reason": reason },
-                },
-                "Purge": purge(&reason),
-                "Isolate": isolate(&reason),
-                "BreakerChange": {
-                    "type": "object",
-                    "required": ["state", "reason"],
-                    "additionalProperties": false,
-                    "properties": {
-                        "state": { "enum": ["open", "close", "auto"] },
-                        "ttl": { "type": "string", "description": "A duration such as 30m; not for auto." },
-                        "reason": reason,
-                    },
-                },
-            },
+            "schemas": schemas(),
             "responses": {
                 "Problem": {
                     "description": "What is wrong (RFC 9457).",
                     "content": { "application/problem+json": {} },
                 },
+            },
+        },
+    })
+}
+
+/// What a GET of `path` answers.
+fn answer(path: &str, what: &str) -> Value {
+    let content = match path {
+        "/" => json!({ "text/html": {} }),
+        "/livez" | "/readyz" => json!({ "text/plain": {} }),
+        "/metrics" => json!({ "application/openmetrics-text": {} }),
+        // As a list, or as they come.
+        "/api/v1/events" => json!({ "application/json": {}, "text/event-stream": {} }),
+        "/api/v1/stream" => json!({ "text/event-stream": {} }),
+        _ => json!({ "application/json": {} }),
+    };
+    json!({ "description": what, "content": content })
+}
+
+/// What a GET of `path` takes.
+fn parameters(path: &str) -> Value {
+    match path {
+        "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
+        "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
+        "/api/v1/usage" | "/api/v1/usage/hours" | "/api/v1/traffic" => json!([
+            in_query("from", &[]),
+            in_query("to", &[]),
+            in_query("by", &[]),
+            in_query("limit", &[])
+        ]),
+        "/api/v1/history" => json!([
+            { "name": "upstream", "in": "query", "required": false, "schema": { "type": "string" } },
+            in_query("seconds", &[])
+        ]),
+        "/api/v1/scale/{upstream}" | "/api/v1/upstreams/{upstream}" => {
+            json!([in_path("upstream")])
+        }
+        _ if path.contains('{') => json!([in_path("request_id")]),
+        _ => json!([]),
+    }
+}
+
+/// The operation that ends a session.
+fn log_out() -> Value {
+    let what = "Ends the session of a browser.";
+    let answer = json!({ "description": what, "content": { "application/json": {} } });
+    json!({ "summary": what, "security": [], "responses": { "200": answer } })
+}
+
+/// What the changes are asked with.
+fn schemas() -> Value {
+    let reason = json!({ "type": "string", "minLength": 1, "maxLength": 500 });
+    json!({
+        "Change": {
+            "type": "object",
+            "required": ["reason"],
+            "additionalProperties": false,
+            "properties": { "reason": reason },
+        },
+        "Purge": purge(&reason),
+        "Isolate": isolate(&reason),
+        "Login": {
+            "type": "object",
+            "required": ["token"],
+            "additionalProperties": false,
+            "properties": { "token": { "type": "string" } },
+        },
+        "BreakerChange": {
+            "type": "object",
+            "required": ["state", "reason"],
+            "additionalProperties": false,
+            "properties": {
+                "state": { "enum": ["open", "close", "auto"] },
+                "ttl": { "type": "string", "description": "A duration such as 30m; not for auto." },
+                "reason": reason,
             },
         },
     })

@@ -1,3 +1,5 @@
+mod dashboard;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -179,6 +181,8 @@ fn state() -> AdminState {
         directories: Arc::new(directories),
         metrics: metrics_of(&[answered(), refused()]),
         latest: Arc::default(),
+        timelines: Arc::default(),
+        feed: Arc::default(),
         usage: ledger(),
         status,
         snapshot: Arc::new(snapshot),
@@ -262,7 +266,13 @@ async fn every_path_of_the_description_answers_as_described() {
     );
     for (path, operations) in paths {
         for (method, operation) in operations.as_object().unwrap() {
-            let answer = if method == "get" {
+            if path == "/api/v1/stream" {
+                // Never ends; has a test of its own.
+                continue;
+            }
+            let answer = if path == "/api/v1/session" && method == "delete" {
+                delete(&state, path).await
+            } else if method == "get" {
                 let id = "0195f6a1-7c3e-7b11-a4d3-0242ac120002";
                 // Events as they come never end.
                 let path = path
@@ -276,7 +286,9 @@ async fn every_path_of_the_description_answers_as_described() {
                 let id = isolated["id"].as_str().unwrap();
                 delete(&state, &format!("/api/v1/isolations/{id}?reason=test")).await
             } else {
-                let change = if path.contains("purge") {
+                let change = if path.contains("session") {
+                    r#"{"token":"s3cret"}"#
+                } else if path.contains("purge") {
                     r#"{"tag":"news","reason":"test"}"#
                 } else if path.contains("isolations") {
                     r#"{"kind":"client","subject":"a","ttl":"1m","reason":"test"}"#
@@ -520,7 +532,7 @@ async fn an_unknown_path_is_a_problem() {
 async fn a_token_guards_everything_but_the_probes() {
     let mut state = state();
     state.token = Some(Secret::new("s3cret".into()));
-    for path in ["/", "/metrics", "/api/v1/status", "/nothing"] {
+    for path in ["/metrics", "/api/v1/status", "/api/v1/stream", "/nothing"] {
         let answer = get_path(&state, path).await;
         assert!(answer.is_problem(401), "{path}");
         assert!(answer.header("www-authenticate").starts_with("Bearer"));
@@ -530,7 +542,7 @@ async fn a_token_guards_everything_but_the_probes() {
                 .is_problem(401)
         );
     }
-    for path in ["/livez", "/readyz"] {
+    for path in ["/livez", "/readyz", "/", "/app.js"] {
         assert_eq!(get_path(&state, path).await.status, 200);
     }
     let shown = [
@@ -581,13 +593,6 @@ async fn every_answer_carries_the_security_headers() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("x-frame-options"), "DENY");
     }
-}
-
-#[tokio::test]
-async fn the_page_escapes_what_it_shows() {
-    let answer = get_path(&state(), "/").await;
-    assert!(answer.text.contains("gate&lt;1&gt;.toml"));
-    assert!(!answer.text.contains("<1>"));
 }
 
 #[tokio::test]

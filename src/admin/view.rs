@@ -3,6 +3,7 @@
 mod cache;
 mod clients;
 mod diagnosis;
+mod feed;
 mod protection;
 mod requests;
 
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 pub(super) use self::cache::caches;
 pub(super) use self::clients::{Sort, clients};
 pub(super) use self::diagnosis::{diagnosis, scale};
+pub(super) use self::feed::{history, moment, upstream_detail};
 pub(super) use self::protection::{breakers, limits};
 pub(super) use self::requests::{inflight, why};
 use super::{AdminState, api};

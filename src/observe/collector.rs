@@ -24,6 +24,7 @@ use crate::config::plan::Telemetry;
 use crate::engine::circuit::Mode;
 use crate::engine::registry::Directories;
 use crate::engine::upstream::{UpstreamState, Upstreams};
+use crate::measure::histogram::Histogram;
 use crate::model::{RouteId, UpstreamId};
 
 /// Batches on their way from all workers to the observer.
@@ -80,6 +81,19 @@ impl Metrics {
     #[must_use]
     pub fn latencies(&self, upstream: UpstreamId) -> Option<Box<Latencies>> {
         self.tables().latencies(upstream, SystemClock.now())
+    }
+
+    /// What `upstream` said of its own time, by component; what has no name of its own is the last.
+    #[must_use]
+    pub fn components(&self, upstream: usize) -> Vec<(String, Histogram)> {
+        let tables = self.tables();
+        let all = tables.families().components.iter();
+        let of = all.filter(|(at, ..)| *at == upstream);
+        of.map(|(_, name, histogram)| {
+            let name = name.map_or_else(|| "__other__".to_owned(), ToString::to_string);
+            (name, histogram.clone())
+        })
+        .collect()
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {

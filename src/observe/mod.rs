@@ -27,5 +27,6 @@ pub mod series;
 pub mod snapshot;
 pub mod status;
 pub mod tables;
+pub mod timeline;
 pub mod trace;
 pub mod why;

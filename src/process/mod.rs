@@ -47,6 +47,7 @@ use crate::observe::collector::{Collector, Tap};
 use crate::observe::events::Events;
 use crate::observe::host::Host;
 use crate::observe::status::Status;
+use crate::observe::timeline::{Drawer, Timelines};
 use crate::proxy::listener::{self, Bound};
 use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
 use crate::proxy::worker::{self, Command, Handle, Shared};
@@ -116,6 +117,7 @@ struct Process {
     directories: Arc<Directories>,
     collector: Collector,
     latest: Arc<Latest>,
+    timelines: Arc<Timelines>,
     events: Arc<Events>,
     host: Arc<Host>,
     ledger: Ledger,
@@ -179,7 +181,13 @@ impl Process {
         let watch = watch(&upstreams, &directories, proxy, &latest);
         let ledger = Ledger::of(&plan.usage);
         let (writer, folder) = ledger.start(&directories)?;
-        let taps: Vec<Box<dyn Tap>> = vec![Box::new(watch), Box::new(folder)];
+        let timelines = Arc::new(Timelines::default());
+        let drawer = Drawer::new(
+            Arc::clone(&upstreams),
+            Arc::clone(&timelines),
+            SystemClock.now(),
+        );
+        let taps: Vec<Box<dyn Tap>> = vec![Box::new(watch), Box::new(folder), Box::new(drawer)];
         let collector = collector(&plan, &upstreams, &directories, taps)?;
         let events = Arc::new(Events::new(collector.exports().clone()));
         let plan = Arc::new(plan);
@@ -238,6 +246,7 @@ impl Process {
             directories,
             collector,
             latest,
+            timelines,
             events: Arc::clone(&events),
             host: host(&plan)?,
             ledger,
@@ -373,6 +382,8 @@ impl Process {
             directories: Arc::clone(&self.directories),
             metrics: Arc::clone(self.collector.metrics()),
             latest: Arc::clone(&self.latest),
+            timelines: Arc::clone(&self.timelines),
+            feed: Arc::default(),
             events: Arc::clone(&self.events),
             host_samples: Arc::clone(&self.host),
             usage: self.ledger.clone(),

@@ -5,7 +5,6 @@
 //! dropped and counted. Depends on the store.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -13,10 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::database::Result;
-use super::rollup::{Delta, Row};
+use super::rollup::{Delta, Row, Sums};
 use super::store::{Keep, Place, Store};
-use super::sums::Sums;
 use crate::clock::{Instant, SystemClock};
 
 /// Deltas on their way to the writer.
@@ -89,7 +86,7 @@ impl Health {
     }
 
     /// Whether the last attempt wrote something, and when.
-    fn fared(&self, result: &Result<bool>, now: u64) {
+    fn fared(&self, result: &rusqlite::Result<bool>, now: u64) {
         let error = match result {
             Ok(wrote) => {
                 if *wrote {
@@ -126,9 +123,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("usage".into())
             .spawn(move || {
-                // By chance: two that began at the same moment may write to one database.
-                let id = RandomState::new().hash_one(SystemClock.unix_micros()) >> 1;
-                let mut ledger = Ledger::new(place, keep, health, id);
+                let mut ledger = Ledger::new(place, keep, health, SystemClock.unix_micros());
                 ledger.run(&deltas);
             })?;
         Ok((Self { thread }, sender))
@@ -149,8 +144,7 @@ struct Ledger {
     keep: Keep,
     health: Arc<Health>,
     store: Option<Store>,
-    /// What this process calls itself.
-    id: u64,
+    epoch: u64,
     /// Of the delta in `trying`.
     sequence: u64,
     /// What is being written: the same, under the same number, until that is known to have worked.
@@ -163,13 +157,13 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn new(place: Place, keep: Keep, health: Arc<Health>, id: u64) -> Self {
+    fn new(place: Place, keep: Keep, health: Arc<Health>, epoch: u64) -> Self {
         Self {
             place,
             keep,
             health,
             store: None,
-            id,
+            epoch,
             sequence: 0,
             trying: Vec::new(),
             pending: HashMap::new(),
@@ -249,7 +243,7 @@ impl Ledger {
     }
 
     /// Whether anything was written.
-    fn try_write(&mut self) -> Result<bool> {
+    fn try_write(&mut self) -> rusqlite::Result<bool> {
         let mut wrote = false;
         let store = match &mut self.store {
             Some(store) => store,
@@ -271,8 +265,7 @@ impl Ledger {
                 };
                 self.trying = pending.map(row).collect();
             }
-            let now = SystemClock.unix_micros() / 1_000_000;
-            store.write(self.id, self.sequence, now, &self.trying)?;
+            store.write(self.epoch, self.sequence, &self.trying)?;
             self.trying.clear();
             wrote = true;
         }

@@ -37,7 +37,6 @@ mod protocols;
 mod rates;
 mod routing;
 mod streams;
-mod top;
 mod traces;
 mod upstreams;
 mod usage;

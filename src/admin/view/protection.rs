@@ -58,7 +58,7 @@ fn rate_limits(plan: &Plan, snapshot: &Snapshot) -> Vec<api::RateLimit> {
     limits.collect()
 }
 
-fn limit(view: &UpstreamView) -> api::Limit {
+pub(super) fn limit(view: &UpstreamView) -> api::Limit {
     let limit = &view.limit;
     api::Limit {
         upstream: view.name.as_ref().to_owned(),
@@ -78,10 +78,7 @@ fn limit(view: &UpstreamView) -> api::Limit {
 pub(in crate::admin) fn breakers(state: &AdminState) -> api::Breakers {
     let snapshot = (state.snapshot)();
     let now = SystemClock.now();
-    let upstreams = snapshot.upstreams.iter().filter_map(|upstream| {
-        let name = upstream.name.as_ref().to_owned();
-        breaker(&upstream.circuit, Some(name), None, now)
-    });
+    let upstreams = snapshot.upstreams.iter().filter_map(breaker_of);
     let routes = snapshot.route_circuits.iter().filter_map(|route| {
         let name = route.name.as_ref().to_owned();
         breaker(route, None, Some(name), now)
@@ -89,6 +86,11 @@ pub(in crate::admin) fn breakers(state: &AdminState) -> api::Breakers {
     api::Breakers {
         breakers: upstreams.chain(routes).collect(),
     }
+}
+
+pub(super) fn breaker_of(upstream: &UpstreamView) -> Option<api::Breaker> {
+    let name = upstream.name.as_ref().to_owned();
+    breaker(&upstream.circuit, Some(name), None, SystemClock.now())
 }
 
 fn breaker(
