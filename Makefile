@@ -1,8 +1,9 @@
 # The few commands a developer types. `make` alone lists them.
 CARGO ?= cargo
+NPM ?= npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench bench-overload bench-micro docs lint packages
+.PHONY: help run test dashboard test-dashboard bench bench-overload bench-micro docs lint packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +15,16 @@ run: ## build the release binary and start the demo
 test: packages ## unit, property, end-to-end and documentation tests
 	$(CARGO) test --locked
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --no-default-features --lib --target-dir target/loom interleavings
+	$(MAKE) test-dashboard
+
+test-dashboard: packages ## the page in a real Chromium, against the built binary; part of `make test`
+	$(CARGO) build --locked
+	$(NPM) --prefix dashboard ci --no-audit --no-fund
+	node --test dashboard/test/*.test.mjs
+
+dashboard: packages ## build the page that the binary embeds: dashboard/dist, which is committed
+	$(NPM) --prefix dashboard ci --no-audit --no-fund
+	$(NPM) --prefix dashboard run build
 
 bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only get-1k" narrows it
 	$(CARGO) bench --locked --bench end_to_end -- $(BENCH)

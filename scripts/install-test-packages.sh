@@ -5,11 +5,14 @@ set -eu
 
 # package  command it brings  why
 packages="\
+chromium        chromium  the dashboard's tests drive a real browser
 curl            curl     a second HTTP implementation, to check the proxy from outside
 haproxy         haproxy  peer in the benchmark
 make            make     runs the Makefile
 nghttp2-client  h2load   HTTP/2 load (h2load) and a second HTTP/2 implementation (nghttp)
 nginx           nginx    origin and peer in the benchmark
+nodejs          node     runs the dashboard's tests
+npm             npm      installs what they and the dashboard's build need
 openssl         openssl  a second TLS implementation, to check certificates from outside
 procps          ps       looks at processes from outside
 prometheus      prometheus  scrapes the proxy, and checks its rules and dashboards (promtool)

@@ -109,8 +109,10 @@ function Preview({ preview }: { preview: Isolated | string | null }) {
   );
 }
 
+/** Whose release is asked for. Not kept in the list, which may be empty once it has happened. */
+const going = new Store<Isolation | null>(null);
+
 export function Isolations({ all, kind }: { all: Isolation[]; kind?: Kind }) {
-  const [going, setGoing] = useState<Isolation | null>(null);
   const shown = kind ? all.filter((one) => one.kind === kind) : all;
   if (shown.length === 0) return null;
   return (
@@ -125,14 +127,19 @@ export function Isolations({ all, kind }: { all: Isolation[]; kind?: Kind }) {
           <span class="muted num">
             {count(one.refused)} refused · {count(one.passed)} passed · ends in {span(one.remaining_seconds)}
           </span>
-          <button type="button" onClick={() => setGoing(one)}>
+          <button type="button" onClick={() => going.set(one)}>
             Release
           </button>
         </li>
       ))}
-      {going && <Release isolation={going} onClose={() => setGoing(null)} />}
     </ul>
   );
+}
+
+/** The question that a click on Release asks; part of the page and not of a view. */
+export function Releasing() {
+  const isolation = useStore(going);
+  return isolation && <Release isolation={isolation} onClose={() => going.set(null)} />;
 }
 
 function Release({ isolation, onClose }: { isolation: Isolation; onClose: () => void }) {

@@ -74,7 +74,7 @@ export function Chart({
     return { line, text: value === null || value === undefined ? "–" : format(value) };
   });
   return (
-    <figure class="chart" role="img" aria-label={`${title}: ${told.map(({ line, text }) => `${line.label} ${text}`).join(", ")}`}>
+    <figure class="chart" aria-label={`${title}: ${told.map(({ line, text }) => `${line.label} ${text}`).join(", ")}`}>
       <figcaption>
         <b>{title}</b>
         <ul>
@@ -87,7 +87,7 @@ export function Chart({
         </ul>
         <span class="muted when">{pointed !== null && at[shown] ? clock(at[shown]) : ""}</span>
       </figcaption>
-      <div ref={place} style={{ height: `${height}px` }} />
+      <div ref={place} aria-hidden="true" style={{ height: `${height}px` }} />
     </figure>
   );
 }
@@ -172,7 +172,7 @@ export function HeatMap({ at, heat, bands }: { at: number[]; heat: Heat[]; bands
   }, [at.at(-1), heat.length, low, high, scheme]);
   const marks = Array.from({ length: rows }, (_, i) => high - i).filter((_, i) => i % Math.max(1, Math.ceil(rows / 6)) === 0);
   return (
-    <figure class="chart heat" role="img" aria-label={`Latencies of the last ${heat.length} seconds, between ${ms(bands[low])} and ${ms(bands[high])}`}>
+    <figure class="chart heat" aria-label={`Latencies of the last ${heat.length} seconds, between ${ms(bands[low])} and ${ms(bands[high])}`}>
       <figcaption>
         <b>Latency heat map</b>
         <span class="muted">each column a second, each row a band of latency; the stronger, the more requests</span>
@@ -185,7 +185,7 @@ export function HeatMap({ at, heat, bands }: { at: number[]; heat: Heat[]; bands
             </span>
           ))}
         </div>
-        <canvas ref={canvas} />
+        <canvas ref={canvas} aria-hidden="true" />
       </div>
       <div class="heat-time muted" aria-hidden="true">
         <span>{at[0] ? clock(at[0]) : ""}</span>

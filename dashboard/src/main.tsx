@@ -3,6 +3,7 @@
 import { render, type FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { del, onLocked, post, Refused } from "./api";
+import { Releasing } from "./actions";
 import { theme } from "./charts";
 import * as live from "./live";
 import { Store, useStore } from "./store";
@@ -91,6 +92,7 @@ function Page() {
         <View rest={rest} />
       </main>
       <Foot />
+      <Releasing />
     </>
   );
 }

@@ -1,7 +1,7 @@
 // The small parts that views are made of.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { get, Refused } from "./api";
 import { ms } from "./words";
 
@@ -111,6 +111,35 @@ export function Card({
   );
 }
 
+/** What scrolls sideways where it must, by keys too. */
+export function Wide({ children }: { children: ComponentChildren }) {
+  const box = useRef<HTMLDivElement>(null);
+  const [wide, setWide] = useState(false);
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (!element) return;
+    const measure = () => setWide(element.scrollWidth > element.clientWidth);
+    measure();
+    const sized = new ResizeObserver(measure);
+    sized.observe(element);
+    if (element.firstElementChild) sized.observe(element.firstElementChild);
+    return () => sized.disconnect();
+  }, []);
+  return (
+    <div class="scroll" ref={box} tabIndex={wide ? 0 : undefined} role={wide ? "group" : undefined} aria-label={wide ? "Wider than the page" : undefined}>
+      {children}
+    </div>
+  );
+}
+
+export function Table({ class: name, children }: { class: string; children: ComponentChildren }) {
+  return (
+    <Wide>
+      <table class={name}>{children}</table>
+    </Wide>
+  );
+}
+
 export function Figure({ label, value, unit, tone, children }: { label: string; value: string; unit?: string; tone?: Tone; children?: ComponentChildren }) {
   return (
     <div class={`figure ${tone ?? ""}`}>
@@ -118,8 +147,8 @@ export function Figure({ label, value, unit, tone, children }: { label: string; 
       <dd>
         <b>{value}</b>
         {unit && <span class="muted"> {unit}</span>}
+        {children && <div class="below">{children}</div>}
       </dd>
-      {children}
     </div>
   );
 }

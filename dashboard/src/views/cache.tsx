@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { post, type Cache as One, type CachedUrl } from "../api";
-import { Act, Card, Choice, Dialog, Field, Figure, Meter, Note, Reason, useAsked } from "../ui";
+import { Act, Card, Choice, Dialog, Field, Figure, Meter, Note, Reason, Table, useAsked } from "../ui";
 import { bytes, cost, count, percent } from "../words";
 
 const RESULTS: Record<string, string> = {
@@ -83,7 +83,7 @@ function Urls({ title, urls, value }: { title: string; urls: CachedUrl[]; value:
       {urls.length === 0 ? (
         <p class="muted">Nothing is stored.</p>
       ) : (
-        <table class="plain">
+        <Table class="plain">
           <thead>
             <tr>
               <th scope="col">URL</th>
@@ -102,7 +102,7 @@ function Urls({ title, urls, value }: { title: string; urls: CachedUrl[]; value:
               </tr>
             ))}
           </tbody>
-        </table>
+        </Table>
       )}
     </div>
   );

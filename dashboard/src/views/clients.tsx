@@ -4,7 +4,7 @@ import { Fragment } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { Isolate, Isolations, useIsolations } from "../actions";
 import type { Client, Clients as Answer, Isolation, UsageHours } from "../api";
-import { Card, Choice, Meter, Note, Pill, useAsked, useNear } from "../ui";
+import { Card, Choice, Meter, Note, Pill, Table, useAsked, useNear } from "../ui";
 import { cost, count, evidence, FLAGS, ms, percent, day } from "../words";
 
 /** Rows before one asks for all. */
@@ -178,7 +178,7 @@ function More({ client }: { client: Client }) {
     <div class="columns">
       <div>
         <h3>At each upstream</h3>
-        <table class="plain">
+        <Table class="plain">
           <thead>
             <tr>
               <th scope="col">Upstream</th>
@@ -203,7 +203,7 @@ function More({ client }: { client: Client }) {
               </tr>
             ))}
           </tbody>
-        </table>
+        </Table>
         <p class="muted">
           In <code>/metrics</code>: <code>{client.label}</code>
           {client.declared_rate !== null && <> · declared {count(client.declared_rate)}/s</>}

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import type { Pair } from "../api";
-import { Card, Choice, Note, useAsked } from "../ui";
+import { Card, Choice, Note, Table, useAsked, Wide } from "../ui";
 import { bytes, cost, count } from "../words";
 
 type By = "calls" | "upstream_seconds" | "bytes";
@@ -50,7 +50,7 @@ export function Traffic() {
             <Flow pairs={sorted} by={by} />
           </Card>
           <Card title="Pairs" class="wide" aside={<span class="muted">{pairs.length > 50 ? `the first 50 of ${pairs.length}` : ""}</span>}>
-            <table class="rows even">
+            <Table class="rows even">
               <thead>
                 <tr>
                   <th scope="col">Client</th>
@@ -77,7 +77,7 @@ export function Traffic() {
                   </tr>
                 ))}
               </tbody>
-            </table>
+            </Table>
           </Card>
         </>
       )}
@@ -146,8 +146,8 @@ function Flow({ pairs, by }: { pairs: Pair[]; by: By }) {
     }
   }
   return (
-    <div class="flow">
-      <svg viewBox={`0 -4 960 ${height + 8}`} role="img" aria-label={`${pairs.length} pairs of clients and routes, the widest ${pairs[0]?.client} to ${pairs[0]?.upstream}`}>
+    <Wide>
+      <svg class="flow" viewBox={`0 -4 960 ${height + 8}`} role="img" aria-label={`${pairs.length} pairs of clients and routes, the widest ${pairs[0]?.client} to ${pairs[0]?.upstream}`}>
         {bands.map((band) => (
           <path key={band.title} d={band.d} stroke-width={band.width} class={`band t${band.tone}`}>
             <title>{band.title}</title>
@@ -164,7 +164,7 @@ function Flow({ pairs, by }: { pairs: Pair[]; by: By }) {
           )),
         )}
       </svg>
-    </div>
+    </Wide>
   );
 }
 

@@ -6,7 +6,7 @@ import type { Endpoint, MomentOfUpstream, UpstreamDetail } from "../api";
 import { Chart, HeatMap } from "../charts";
 import * as live from "../live";
 import { useStore } from "../store";
-import { Card, Choice, Figure, Meter, Note, PhaseKey, PHASES, Pill, useAsked, type Tone } from "../ui";
+import { Card, Choice, Figure, Meter, Note, PhaseKey, PHASES, Pill, Table, type Tone, useAsked } from "../ui";
 import { bytes, count, ms, percent, span } from "../words";
 import { BreakerPill } from "./now";
 
@@ -164,7 +164,7 @@ function Endpoints({ upstream, endpoints }: { upstream: string; endpoints: Endpo
   const busiest = Math.max(...endpoints.map((one) => one.in_flight), 1);
   return (
     <Card title="Endpoints, against each other" aside={<span class="muted">latency as a moving average</span>} class="wide">
-      <table class="rows">
+      <Table class="rows">
         <thead>
           <tr>
             <th scope="col">Address</th>
@@ -213,7 +213,7 @@ function Endpoints({ upstream, endpoints }: { upstream: string; endpoints: Endpo
             </tr>
           ))}
         </tbody>
-      </table>
+      </Table>
       {out && <Isolate kind="endpoint" subject={`${upstream}/${out}`} onClose={() => setOut(null)} />}
     </Card>
   );
@@ -242,7 +242,7 @@ function Windows({ detail }: { detail: UpstreamDetail }) {
       {!window || window.phases.length === 0 ? (
         <p class="muted">No request ended in this time.</p>
       ) : (
-        <table class="plain">
+        <Table class="plain">
           <thead>
             <tr>
               <th scope="col">Phase</th>
@@ -266,7 +266,7 @@ function Windows({ detail }: { detail: UpstreamDetail }) {
               </tr>
             ))}
           </tbody>
-        </table>
+        </Table>
       )}
       {window && <p class="muted">{count(window.requests)} requests, refused ones among them.</p>}
       <PhaseKey />
@@ -283,7 +283,7 @@ function Components({ detail }: { detail: UpstreamDetail }) {
           This service does not say where its own time goes. One header field does: <code>Server-Timing: db;dur=12</code>
         </p>
       ) : (
-        <table class="plain">
+        <Table class="plain">
           <thead>
             <tr>
               <th scope="col">Component</th>
@@ -309,7 +309,7 @@ function Components({ detail }: { detail: UpstreamDetail }) {
               </tr>
             ))}
           </tbody>
-        </table>
+        </Table>
       )}
     </Card>
   );

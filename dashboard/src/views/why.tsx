@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import type { InFlight, Why } from "../api";
-import { Card, Note, PHASE_WORDS, Pill, useAsked, type Tone } from "../ui";
+import { Card, Note, PHASE_WORDS, Pill, Table, type Tone, useAsked } from "../ui";
 import { day, ms, quantity } from "../words";
 
 export function WhyView({ rest }: { rest: string }) {
@@ -73,7 +73,7 @@ function Told({ why }: { why: Why }) {
         })}
       </ol>
       <h3>What was decided</h3>
-      <table class="plain">
+      <Table class="plain">
         <thead>
           <tr>
             <th scope="col" class="num">At</th>
@@ -99,7 +99,7 @@ function Told({ why }: { why: Why }) {
             </tr>
           ))}
         </tbody>
-      </table>
+      </Table>
     </Card>
   );
 }
@@ -111,7 +111,7 @@ function UnderWay() {
     <Card title="Under way" aside={<span class="muted">{flight ? `the oldest ${flight.requests.length} of ${flight.total}` : ""}</span>} class="wide">
       {flight && flight.requests.length === 0 && <p class="muted">Nothing is under way at this moment.</p>}
       {flight && flight.requests.length > 0 && (
-        <table class="plain">
+        <Table class="plain">
           <thead>
             <tr>
               <th scope="col" class="num">Age</th>
@@ -139,7 +139,7 @@ function UnderWay() {
               </tr>
             ))}
           </tbody>
-        </table>
+        </Table>
       )}
     </Card>
   );
