@@ -17,6 +17,7 @@ openssl         openssl  a second TLS implementation, to check certificates from
 procps          ps       looks at processes from outside
 prometheus      prometheus  scrapes the proxy, and checks its rules and dashboards (promtool)
 python3         python3  scripts that check documents and examples
+tmux            tmux     a terminal for tidegate top
 util-linux      taskset  pins a benchmark process to a core, and ends it with its parent (setpriv)
 wrk             wrk      HTTP/1.1 load"
 

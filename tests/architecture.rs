@@ -43,8 +43,11 @@ const TABLE: [(&str, Uses); 18] = [
         "incident",
         Only(&["observe", "measure", "engine", "clients"]),
     ),
-    // Its names are in the engine's directories, and the plan says where it is.
-    ("usage", Only(&["observe", "clients", "engine", "config"])),
+    // Its names are in the engine's directories, the plan says where it is, and measure how to count latencies.
+    (
+        "usage",
+        Only(&["observe", "measure", "clients", "engine", "config"]),
+    ),
     ("fleet", Only(&["engine", "cache", "incident"])),
     (
         "proxy",

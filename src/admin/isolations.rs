@@ -17,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::config;
 use crate::engine::isolation::{Isolation as Held, LANE_SHARE, Order, Subject, To};
 use crate::observe::access_log::rfc3339;
-use crate::usage::report::{By, Question, report};
+use crate::usage::report::{By, First, Question, report};
 
 /// Rows of the ledger's minute that are looked through.
 const ROWS: usize = 200_000;
@@ -189,6 +189,7 @@ async fn preview(state: &AdminState, order: &Order) -> Option<Preview> {
         from: to.checked_sub(60)?,
         to,
         by: vec![by, By::Upstream],
+        first: First::Dearest,
         limit: ROWS,
     };
     let minute = time(question.from);
@@ -202,9 +203,9 @@ async fn preview(state: &AdminState, order: &Order) -> Option<Preview> {
     let (mut requests, mut over) = (0, 0.0);
     for line in report.lines {
         let of = if by == By::Client {
-            &line.client
+            &line.key.client
         } else {
-            &line.route
+            &line.key.route
         };
         if of.as_deref() != Some(&**name) {
             continue;
@@ -212,7 +213,7 @@ async fn preview(state: &AdminState, order: &Order) -> Option<Preview> {
         requests += line.sums.requests;
         let limit = limits
             .iter()
-            .find(|(upstream, _)| Some(&**upstream) == line.upstream.as_deref());
+            .find(|(upstream, _)| Some(&**upstream) == line.key.upstream.as_deref());
         let slots = f64::from(limit.map_or(0, |(_, limit)| *limit)) * LANE_SHARE;
         let held = line.sums.upstream_micros as f64 / 60e6;
         over += line.sums.requests as f64 * (1.0 - slots.max(1.0) / held.max(1e-9)).max(0.0);

@@ -10,9 +10,10 @@ use super::problem::Problem;
 use super::{AdminState, api};
 use crate::clock::SystemClock;
 use crate::observe::access_log::rfc3339;
-use crate::usage::report::{self, By, Line, Question, Report, peak_minutes, report};
-use crate::usage::rollup::Sums;
-use crate::usage::store::reader;
+use crate::usage::report::{
+    self, By, Database, First, Line, Question, Report, hours as hours_of, peak_minutes, report,
+};
+use crate::usage::sums::Sums;
 
 /// Rows of an answer unless told, and at most.
 const ROWS: usize = 1_000;
@@ -95,8 +96,8 @@ pub(super) async fn hours(
     let (from, to) = (time(question.from), time(question.to));
     let hours = read(&state, move |ledger| {
         let dearest = report(ledger, &question)?.lines.into_iter();
-        let names: Vec<String> = dearest.filter_map(|line| line.client).collect();
-        report::hours(ledger, &question, &names)
+        let names: Vec<String> = dearest.filter_map(|line| line.key.client).collect();
+        hours_of(ledger, &question, &names)
     })
     .await?;
     let hour = |(hour, client, micros): (u64, String, u64)| api::UsageHour {
@@ -116,23 +117,20 @@ pub(super) async fn traffic(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<api::TrafficReport>, Problem> {
     let (question, _) = question(&state, asked, PAIRS)?;
-    let limit = question.limit;
     let question = Question {
         by: vec![By::Client, By::Route, By::Upstream],
-        limit: MOST_ROWS,
+        first: First::Chattiest,
         ..question
     };
     let asked = question.clone();
-    let mut report = read(&state, move |ledger| report(ledger, &asked)).await?;
-    report
-        .lines
-        .sort_by_key(|line| std::cmp::Reverse(line.sums.requests));
-    report.lines.truncate(limit);
+    let report = read(&state, move |ledger| report(ledger, &asked)).await?;
     let seconds = question.to.saturating_sub(question.from).max(1) as f64;
     let pairs = report.lines.into_iter().map(|line| api::TrafficPair {
-        client: line.client.unwrap_or_default(),
-        route: line.route.unwrap_or_default(),
-        upstream: line.upstream.unwrap_or_default(),
+        client: line.key.client.unwrap_or_default(),
+        route: line.key.route.unwrap_or_default(),
+        upstream: line.key.upstream.unwrap_or_default(),
+        calls_per_trace: Some(line.sums.traced as f64 / line.sums.traces as f64)
+            .filter(|_| line.sums.traces > 0),
         calls: line.sums.requests,
         calls_per_second: line.sums.requests as f64 / seconds,
         bytes: line.sums.bytes_in + line.sums.bytes_out,
@@ -166,6 +164,7 @@ fn question(
         from,
         to,
         by: Vec::new(),
+        first: First::Dearest,
         limit: asked.limit.unwrap_or(usual).clamp(1, MOST_ROWS),
     };
     Ok((question, asked))
@@ -209,10 +208,10 @@ fn bad(detail: impl Into<String>) -> Problem {
 
 pub(super) async fn read<T: Send + 'static>(
     state: &AdminState,
-    ask: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ask: impl FnOnce(&mut Database) -> report::Result<T> + Send + 'static,
 ) -> Result<T, Problem> {
     let place = state.usage.place.clone();
-    let answer = tokio::task::spawn_blocking(move || ask(&reader(&place)?)).await;
+    let answer = tokio::task::spawn_blocking(move || ask(&mut Database::reader(&place)?)).await;
     let unread = |why: &dyn std::fmt::Display| {
         let detail = format!("The usage ledger cannot be read: {why}");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -239,10 +238,10 @@ fn declared(state: &AdminState) -> Vec<(String, f64)> {
 fn row(line: &Line, report: &Report) -> api::UsageRow {
     let all = report.total.upstream_micros.max(1) as f64;
     api::UsageRow {
-        client: line.client.clone(),
-        route: line.route.clone(),
-        upstream: line.upstream.clone(),
-        hour: line.hour.map(time),
+        client: line.key.client.clone(),
+        route: line.key.route.clone(),
+        upstream: line.key.upstream.clone(),
+        hour: line.key.hour.map(time),
         sums: sums(&line.sums),
         share: line.sums.upstream_micros as f64 / all,
         peak_share: line.peak_share,
@@ -252,15 +251,25 @@ fn row(line: &Line, report: &Report) -> api::UsageRow {
 }
 
 fn sums(sums: &Sums) -> api::UsageSums {
+    let [status_1xx, status_2xx, status_3xx, status_4xx, status_5xx] = sums.status;
     api::UsageSums {
         requests: sums.requests,
         refused: sums.refused,
         errors: sums.errors,
         attempts: sums.attempts,
+        retries: sums.retries,
+        status_1xx,
+        status_2xx,
+        status_3xx,
+        status_4xx,
+        status_5xx,
+        cache_hits: sums.cache_hits,
+        cache_bytes: sums.cache_bytes,
+        saved_upstream_seconds: sums.saved_micros as f64 / 1e6,
         bytes_in: sums.bytes_in,
         bytes_out: sums.bytes_out,
         upstream_seconds: sums.upstream_micros as f64 / 1e6,
-        p98_ms: sums.quantile(0.98),
+        p98_ms: sums.latency.quantile(0.98),
     }
 }
 

@@ -15,6 +15,7 @@ mod run;
 mod sar;
 mod status;
 mod table;
+mod top;
 mod upstreams;
 mod usage;
 mod why;
@@ -56,6 +57,9 @@ enum Command {
     /// Show what runs, on which configuration, and how it fares.
     #[command(after_help = "Example:\n  tidegate status --admin http://10.0.0.7:9900")]
     Status(QueryArgs),
+    /// Watch upstreams, clients and requests in the terminal, with what is wrong and what to do about it.
+    #[command(after_help = "Example:\n  tidegate top --view clients")]
+    Top(top::TopArgs),
     /// Show each upstream with its endpoints, their health and their load.
     ///
     /// Rates, errors and P99 are those of the last seconds. LATENCY is the median of an upstream's exchanges,
@@ -177,6 +181,7 @@ pub fn run() -> ExitCode {
         }
         Command::Demo(args) => demo::demo(&args),
         Command::Status(query) => status::status(query),
+        Command::Top(args) => top::top(args),
         Command::Upstreams(query) => upstreams::upstreams(query),
         Command::Clients(args) => clients::clients(args),
         Command::Usage(args) => usage::usage(args),

@@ -13,9 +13,9 @@ use super::client::{Admin, Client, Error};
 use super::table::{Style, plain};
 use super::{USAGE, color, complain, print};
 
-/// Where to ask, and how to print.
+/// Where to ask.
 #[derive(Debug, Args)]
-pub(super) struct QueryArgs {
+pub(super) struct AdminArgs {
     /// Where the admin API is.
     #[arg(
         long,
@@ -25,6 +25,23 @@ pub(super) struct QueryArgs {
         default_value = "http://127.0.0.1:9900"
     )]
     admin: Admin,
+}
+
+impl AdminArgs {
+    /// Who asks there.
+    ///
+    /// # Errors
+    /// When the token is none that a header can hold.
+    pub(super) fn client(self) -> Result<Client, InvalidHeaderValue> {
+        Ok(Client::new(self.admin, authorization()?))
+    }
+}
+
+/// Where to ask, and how to print.
+#[derive(Debug, Args)]
+pub(super) struct QueryArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
     /// How to print.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Output,
@@ -75,11 +92,10 @@ impl QueryArgs {
         change: &Change,
         table: impl FnOnce(&T, Style) -> String,
     ) -> ExitCode {
-        let Ok(authorization) = authorization() else {
+        let Ok(client) = self.admin.client() else {
             complain("tidegate: TIDEGATE_TOKEN holds what no header can");
             return ExitCode::from(USAGE);
         };
-        let client = Client::new(self.admin, authorization);
         let text = match self.output {
             Output::Table => ask::<T>(&client, path, change)
                 .map(|(answer, _)| table(&answer, Style::new(color(&std::io::stdout())))),

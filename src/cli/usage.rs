@@ -11,7 +11,7 @@ use super::client::Admin;
 use super::query::fetch;
 use super::table::{Cell, Style, Table, latency, plain};
 use super::{color, print};
-use crate::admin::api::{Usage, UsageHours, UsageRow};
+use crate::admin::api::{Usage, UsageHours, UsageRow, UsageSums};
 
 /// Clients that the page draws by the hour.
 const DRAWN: usize = 8;
@@ -108,20 +108,26 @@ fn keys(row: &UsageRow) -> Vec<&str> {
 
 fn table(answer: &Usage, style: Style) -> String {
     let headings = [
-        "WHO", "REQUESTS", "REFUSED", "ERRORS", "COST", "SHARE", "PEAK", "P98", "BYTES",
+        "WHO", "REQUESTS", "4XX", "5XX", "REFUSED", "ERRORS", "RETRIES", "COST", "SHARE", "PEAK",
+        "P98", "HITS", "SAVED", "BYTES",
     ];
     let mut table = Table::new(headings, 2);
     let part = |share: f64| format!("{:.1}%", share * 100.0);
     for row in &answer.rows {
-        let cells: [Cell; 9] = [
+        let cells: [Cell; 14] = [
             keys(row).join(" ").as_str().into(),
             row.sums.requests.to_string().into(),
+            row.sums.status_4xx.to_string().into(),
+            row.sums.status_5xx.to_string().into(),
             row.sums.refused.to_string().into(),
             row.sums.errors.to_string().into(),
+            row.sums.retries.to_string().into(),
             latency(Some(row.sums.upstream_seconds * 1e3)).into(),
             part(row.share).into(),
             row.peak_share.map_or_else(|| "-".to_owned(), part).into(),
             latency(row.sums.p98_ms).into(),
+            row.sums.cache_hits.to_string().into(),
+            latency(Some(row.sums.saved_upstream_seconds * 1e3)).into(),
             (row.sums.bytes_in + row.sums.bytes_out).to_string().into(),
         ];
         table.row(cells);
@@ -156,51 +162,29 @@ fn table(answer: &Usage, style: Style) -> String {
 /// quoted with an apostrophe.
 fn csv(answer: &Usage) -> String {
     let mut lines = Vec::with_capacity(answer.rows.len() + 1);
-    let sums = [
-        "requests",
-        "refused",
-        "errors",
-        "attempts",
-        "bytes_in",
-        "bytes_out",
-        "upstream_seconds",
+    let by = ["hour", "client", "route", "upstream"].into_iter();
+    let by = by.filter(|key| answer.by.iter().any(|by| by == key));
+    let columns = counts(&answer.total).map(|(name, _)| name);
+    let numbers = [
         "share",
         "peak_share",
         "p98_ms",
         "declared_rate",
         "peak_rate",
     ];
-    let by = ["hour", "client", "route", "upstream"].into_iter();
-    let by: Vec<&str> = by
-        .filter(|key| answer.by.iter().any(|by| by == key))
-        .collect();
-    lines.push(
-        by.iter()
-            .chain(&sums)
-            .copied()
-            .collect::<Vec<_>>()
-            .join(","),
-    );
+    let heading = by.chain(columns).chain(TIMES).chain(numbers);
+    lines.push(heading.collect::<Vec<_>>().join(","));
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     for row in &answer.rows {
         let mut fields: Vec<String> = keys(row).into_iter().map(field).collect();
-        let counted = &row.sums;
-        fields.extend(
-            [
-                counted.requests,
-                counted.refused,
-                counted.errors,
-                counted.attempts,
-                counted.bytes_in,
-                counted.bytes_out,
-            ]
-            .map(|count| count.to_string()),
-        );
-        fields.push(counted.upstream_seconds.to_string());
-        fields.push(row.share.to_string());
+        let sums = &row.sums;
+        fields.extend(counts(sums).map(|(_, count)| count.to_string()));
         let rest = [
+            Some(sums.upstream_seconds),
+            Some(sums.saved_upstream_seconds),
+            Some(row.share),
             row.peak_share,
-            counted.p98_ms,
+            sums.p98_ms,
             row.declared_rate,
             row.peak_rate,
         ];
@@ -208,6 +192,29 @@ fn csv(answer: &Usage) -> String {
         lines.push(fields.join(","));
     }
     lines.join("\r\n")
+}
+
+/// The columns of times.
+const TIMES: [&str; 2] = ["upstream_seconds", "saved_upstream_seconds"];
+
+/// The columns of counts.
+fn counts(sums: &UsageSums) -> [(&'static str, u64); 14] {
+    [
+        ("requests", sums.requests),
+        ("refused", sums.refused),
+        ("errors", sums.errors),
+        ("attempts", sums.attempts),
+        ("retries", sums.retries),
+        ("bytes_in", sums.bytes_in),
+        ("bytes_out", sums.bytes_out),
+        ("status_1xx", sums.status_1xx),
+        ("status_2xx", sums.status_2xx),
+        ("status_3xx", sums.status_3xx),
+        ("status_4xx", sums.status_4xx),
+        ("status_5xx", sums.status_5xx),
+        ("cache_hits", sums.cache_hits),
+        ("cache_bytes", sums.cache_bytes),
+    ]
 }
 
 fn field(text: &str) -> String {

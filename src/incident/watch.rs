@@ -254,6 +254,10 @@ fn id(endpoint: &EndpointState) -> u64 {
 
 /// What a diagnosis sees of an exchange; none of what says nothing about the upstream.
 fn event(exchange: &Exchange) -> Option<Event> {
+    if exchange.in_lane {
+        // An operator knows of it, and holds it apart from what is judged here.
+        return None;
+    }
     let reason = exchange
         .reason
         .filter(|_| exchange.outcome == Outcome::Refused);

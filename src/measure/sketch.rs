@@ -5,6 +5,7 @@
 //! Prometheus's native histograms with schema 3, made linear inside a power of two to save the logarithm.
 //! Where thousands of them are kept there is a [`SmallSketch`]: four cells from 2^16 (65 µs) to 2^36 (69 s),
 //! 12.5% off at most, in 328 bytes.
+//! The usage ledger keeps its own count by the cell of a [`LedgerSketch`]: sixteen, 3.2% off at most.
 //! For objectives there is a [`FineSketch`]: sixty-four cells, 0.8% off at most, in 6.9 KB.
 //! What it does badly: it knows nothing finer than its first cell. Depends on nothing.
 
@@ -15,6 +16,9 @@ pub type Sketch = Cells<3, 10, 37, 218>;
 
 /// Sixty-four cells to a power of two, 6,920 bytes.
 pub type FineSketch = Cells<6, 10, 37, 1_730>;
+
+/// Sixteen cells to a power of two from 2^16 (65 µs) to 2^36 (69 s).
+pub type LedgerSketch = Cells<4, 16, 36, 322>;
 
 /// Four cells to a power of two, 328 bytes.
 pub type SmallSketch = Cells<2, 16, 36, 82>;
@@ -39,6 +43,9 @@ impl<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS:
 impl<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS: usize>
     Cells<SUB_BITS, MIN_BITS, MAX_BITS, CELLS>
 {
+    /// The last cell.
+    pub const LAST: usize = CELLS - 1;
+
     /// Counts one duration of `nanos` nanoseconds.
     pub fn record(&mut self, nanos: u64) {
         if let Some(cell) = self.cells.get_mut(Self::cell(nanos)) {
@@ -98,7 +105,9 @@ impl<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS:
         None
     }
 
-    fn cell(nanos: u64) -> usize {
+    /// The cell that `nanos` nanoseconds belong to.
+    #[must_use]
+    pub fn cell(nanos: u64) -> usize {
         let bits = u64::BITS - nanos.leading_zeros();
         if bits <= MIN_BITS {
             return 0;
@@ -111,7 +120,9 @@ impl<const SUB_BITS: u32, const MIN_BITS: u32, const MAX_BITS: u32, const CELLS:
         1 + ((octave << SUB_BITS) as usize) + usize::try_from(within).unwrap_or(0)
     }
 
-    fn middle(index: usize) -> u64 {
+    /// The middle of a cell, in nanoseconds.
+    #[must_use]
+    pub fn middle(index: usize) -> u64 {
         let Some(above) = index.checked_sub(1) else {
             return 1 << (MIN_BITS - 1);
         };

@@ -63,6 +63,8 @@ pub struct Exchange {
     pub retry_after: u32,
     /// Whether the request asked for news only: `If-None-Match` or `If-Modified-Since`.
     pub conditional: bool,
+    /// Whether an operator holds its client or route in a lane.
+    pub in_lane: bool,
 }
 
 impl Exchange {

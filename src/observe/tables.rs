@@ -463,6 +463,7 @@ pub(crate) mod tests {
             validator: 0,
             retry_after: 0,
             conditional: false,
+            in_lane: false,
         }
     }
 

@@ -113,6 +113,11 @@ pub(crate) fn complete(
     outcome: Outcome,
     costs: bool,
 ) {
+    if track.exchange.in_lane {
+        // What is held apart for being unlike others says nothing about the upstream: a few dear requests would make
+        // the limit look too high for everybody.
+        return;
+    }
     let now = track.now();
     let took = upstream_time(track).saturating_sub(before);
     let Some(route) = track.route() else {

@@ -118,6 +118,7 @@ impl Track {
                 validator: 0,
                 retry_after: 0,
                 conditional: false,
+                in_lane: false,
             },
             began: now,
             mark: now,
@@ -234,6 +235,7 @@ impl Track {
     /// It has to take this lane.
     pub(crate) fn set_lane(&mut self, lane: Arc<Isolation>) {
         self.lane = Some(lane);
+        self.exchange.in_lane = true;
     }
 
     /// Takes its place in the lane it has to take, if any, in front of an upstream with this `limit`. It keeps it

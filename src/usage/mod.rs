@@ -1,12 +1,17 @@
 //! Who used what: the ledger, and the reports made of it.
 //!
-//! [`rollup`] folds every exchange into sums by minute, client, route and upstream on the observer's thread;
+//! [`rollup`] folds every exchange into [`sums`] by minute, client, route and upstream on the observer's thread;
 //! [`writer`] puts them into the [`store`] from a thread of its own, so that a slow disk delays nobody; [`report`] asks.
-//! May depend on observe and clients, and on the engine's directories for names.
+//! May depend on observe, measure and clients, and on the engine's directories for names.
 
+mod database;
+mod migrate;
+mod peak;
 pub mod report;
 pub mod rollup;
 pub mod store;
+pub mod sums;
+mod traces;
 pub mod writer;
 
 use std::io;

@@ -1,59 +1,64 @@
 //! Reports over the ledger.
 //!
 //! A time from any minute to any other is whole days, the hours at their edges, and the minutes at theirs. Whoever asks
-//! for what is no longer kept that fine begins earlier, at what is: see [`Keep::begin`]. Depends on the store.
+//! for what is no longer kept that fine begins earlier, at what is: see [`Keep::begin`]. A report reads twice: first what
+//! it ranks its rows by, of all of them; then everything, of those it shows. So it holds no more than it shows, however
+//! many there are. Depends on the store.
 //!
 //! [`Keep::begin`]: super::store::Keep::begin
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
-
-use super::rollup::{BUCKET_COUNT, OTHER, Sums};
-use super::store::{TABLES, columns, signed};
+pub use super::database::{Database, Error, Result};
+use super::database::{Record, Value};
+use super::peak::add_peak;
+pub use super::peak::{hours, peak_minutes};
+use super::store::{TABLES, count_columns, look_up, read_sums};
+use super::sums::Sums;
 
 /// What rows are told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum By {
+    /// The hour it happened in.
+    Hour,
     /// The client.
     Client,
     /// The route.
     Route,
     /// The upstream.
     Upstream,
-    /// The hour it happened in.
-    Hour,
 }
 
 impl By {
+    /// All of them, in the order of the tables' keys.
+    const ALL: [Self; 4] = [Self::Hour, Self::Client, Self::Route, Self::Upstream];
+
     /// The word in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Hour => "hour",
             Self::Client => "client",
             Self::Route => "route",
             Self::Upstream => "upstream",
-            Self::Hour => "hour",
         }
     }
 
     /// What `word` means.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Client, Self::Route, Self::Upstream, Self::Hour]
-            .into_iter()
-            .find(|by| by.as_str() == word)
+        Self::ALL.into_iter().find(|by| by.as_str() == word)
     }
+}
 
-    const fn column(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Route => "route",
-            Self::Upstream => "upstream",
-            Self::Hour => "at - at % 3600",
-        }
-    }
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Whoever cost most.
+    Dearest,
+    /// Whoever asked most often.
+    Chattiest,
 }
 
 /// What is asked.
@@ -63,23 +68,72 @@ pub struct Question {
     pub from: u64,
     /// Up to this one; rounded up to a minute.
     pub to: u64,
-    /// What rows are told apart by, in this order.
+    /// What rows are told apart by.
     pub by: Vec<By>,
-    /// Rows at most; those that cost most.
+    /// What comes first.
+    pub first: First,
+    /// Rows at most.
     pub limit: usize,
+}
+
+impl Question {
+    pub(super) fn is_by(&self, by: By) -> bool {
+        self.by.contains(&by)
+    }
+
+    /// The columns that tell rows apart, in the order of the tables' keys; `slot` for the hour.
+    pub(super) fn columns(&self, slot: &'static str) -> Vec<&'static str> {
+        let asked = By::ALL.into_iter().filter(|by| self.is_by(*by));
+        let column = |by| match by {
+            By::Hour => slot,
+            other => other.as_str(),
+        };
+        asked.map(column).collect()
+    }
+
+    /// The table to read, of one by its name: that of all clients where they are not told apart.
+    pub(super) fn table(&self, name: &str) -> String {
+        if self.is_by(By::Client) {
+            name.to_owned()
+        } else {
+            format!("{name}_total")
+        }
+    }
+
+    /// The key in a record whose [`columns`](Self::columns) begin at index `first`.
+    pub(super) fn key(&self, row: &Record<'_>, first: usize) -> Result<Key> {
+        let mut key = Key::default();
+        let asked = By::ALL.into_iter().filter(|by| self.is_by(*by));
+        for (index, by) in (first..).zip(asked) {
+            match by {
+                By::Hour => key.hour = Some(row.int(index)? / 3_600 * 3_600),
+                By::Client => key.client = Some(row.text(index)?.to_owned()),
+                By::Route => key.route = Some(row.text(index)?.to_owned()),
+                By::Upstream => key.upstream = Some(row.text(index)?.to_owned()),
+            }
+        }
+        Ok(key)
+    }
+}
+
+/// What tells a row apart from others; of what is not asked for, none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// When the hour began, in seconds since the Unix epoch.
+    pub hour: Option<u64>,
+    /// The client.
+    pub client: Option<String>,
+    /// The route.
+    pub route: Option<String>,
+    /// The upstream.
+    pub upstream: Option<String>,
 }
 
 /// One row of a report.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
-    /// The client, if rows are told apart by it.
-    pub client: Option<String>,
-    /// The route, likewise.
-    pub route: Option<String>,
-    /// The upstream, likewise.
-    pub upstream: Option<String>,
-    /// When the hour began, in seconds since the Unix epoch, likewise.
-    pub hour: Option<u64>,
+    /// Whose it is.
+    pub key: Key,
     /// What was used.
     pub sums: Sums,
     /// Its part of the upstreams' time in the busiest twentieth of the range.
@@ -91,19 +145,14 @@ pub struct Line {
 pub struct Report {
     /// Over all rows, those beyond the limit among them.
     pub total: Sums,
-    /// The rows, dearest first.
+    /// The rows.
     pub lines: Vec<Line>,
     /// How many rows there are, those beyond the limit among them.
     pub rows: usize,
 }
 
-impl Report {
-    fn keep_dearest(&mut self, limit: usize) {
-        let cost = |line: &Line| (line.sums.upstream_micros, line.sums.requests);
-        self.lines.sort_by_key(|line| std::cmp::Reverse(cost(line)));
-        self.lines.truncate(limit);
-    }
-}
+/// Where in a report each key stands.
+pub(super) type Places = HashMap<Key, usize>;
 
 /// One stretch of one table.
 type Stretch = (&'static str, u64, u64);
@@ -141,446 +190,241 @@ fn stretches(from: u64, to: u64, coarsest: usize) -> Vec<Stretch> {
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub fn report(ledger: &Connection, question: &Question) -> rusqlite::Result<Report> {
-    let coarsest = usize::from(question.by.contains(&By::Hour));
+pub fn report(ledger: &mut Database, question: &Question) -> Result<Report> {
+    let coarsest = usize::from(question.is_by(By::Hour));
     let stretches = stretches(question.from, question.to, coarsest);
     if stretches.is_empty() {
         return Ok(Report::default());
     }
-    let all = columns();
-    let sums = all.iter().map(|column| format!("SUM({column})"));
-    let sums: Vec<String> = sums.collect();
-    let keys: Vec<&str> = question.by.iter().map(|by| by.column()).collect();
-    let parts = stretches.iter().map(|(table, _, _)| {
-        format!(
-            "SELECT at, client, route, upstream, {} FROM {table} WHERE at >= ? AND at < ?",
-            all.join(", ")
-        )
-    });
-    let parts: Vec<String> = parts.collect();
-    let group = if keys.is_empty() {
-        String::new()
-    } else {
-        format!("GROUP BY {}", keys.join(", "))
+    let ranked = ranked(ledger, question, &stretches)?;
+    let line = |(_, key)| Line {
+        key,
+        ..Line::default()
     };
-    let selected: Vec<String> = keys
-        .iter()
-        .map(|key| (*key).to_owned())
-        .chain(sums)
-        .collect();
-    let sql = format!(
-        "SELECT {} FROM ({}) {group}",
-        selected.join(", "),
-        parts.join(" UNION ALL ")
-    );
-    let bounds = stretches
-        .iter()
-        .flat_map(|(_, from, to)| [signed(*from), signed(*to)]);
-    let mut statement = ledger.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(bounds))?;
-    let mut report = Report::default();
-    while let Some(row) = rows.next()? {
-        let mut line = Line::default();
-        for (index, by) in question.by.iter().enumerate() {
-            match by {
-                By::Client => line.client = row.get(index)?,
-                By::Route => line.route = row.get(index)?,
-                By::Upstream => line.upstream = row.get(index)?,
-                By::Hour => line.hour = Some(unsigned(row.get(index)?)),
-            }
-        }
-        line.sums = read_sums(row, question.by.len())?;
-        report.total.add(&line.sums);
-        report.rows += 1;
-        report.lines.push(line);
-        // However many there are, not many more than are asked for are held.
-        if report.lines.len() >= question.limit.saturating_mul(2).max(1_024) {
-            report.keep_dearest(question.limit);
-        }
+    let mut report = Report {
+        rows: ranked.rows,
+        lines: ranked.keys.into_iter().map(line).collect(),
+        total: Sums::default(),
+    };
+    let keys = report.lines.iter().map(|line| line.key.clone());
+    let places: Places = keys.zip(0..).collect();
+    add_total(ledger, question, &stretches, &mut report, &places)?;
+    if question.is_by(By::Client) && question.is_by(By::Hour) {
+        fill_hours(ledger, question, &stretches, &mut report, &places)?;
+    } else if question.is_by(By::Client) {
+        fill(ledger, question, &stretches, &mut report, &places)?;
     }
-    report.keep_dearest(question.limit);
-    if !question.by.contains(&By::Hour) {
-        add_peak(ledger, question, &mut report)?;
+    if !question.is_by(By::Hour) {
+        add_peak(ledger, question, &mut report, &places)?;
     }
     Ok(report)
 }
 
-fn read_sums(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Sums> {
-    let number = |index: usize| -> rusqlite::Result<u64> {
-        let value: Option<i64> = row.get(first + index)?;
-        Ok(unsigned(value.unwrap_or(0)))
-    };
-    let mut sums = Sums {
-        requests: number(0)?,
-        refused: number(1)?,
-        errors: number(2)?,
-        attempts: number(3)?,
-        bytes_in: number(4)?,
-        bytes_out: number(5)?,
-        upstream_micros: number(6)?,
-        latency: [0; BUCKET_COUNT],
-    };
-    for (bucket, count) in sums.latency.iter_mut().enumerate() {
-        *count = number(7 + bucket)?;
-    }
-    Ok(sums)
+/// What rows are ranked by.
+type Rank = (u64, u64);
+
+/// The first of many rows.
+struct Ranked {
+    limit: usize,
+    /// Whatever ranks no higher is not among them.
+    floor: Option<Rank>,
+    keys: Vec<(Rank, Key)>,
+    rows: usize,
 }
 
-fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-/// Up to this many seconds the peak is made of minutes, beyond it of hours.
-const BY_MINUTES: u64 = 2 * 86_400;
-
-/// Says what part of the busiest twentieth of the range each line had.
-fn add_peak(ledger: &Connection, question: &Question, report: &mut Report) -> rusqlite::Result<()> {
-    let fine = question.to.saturating_sub(question.from) <= BY_MINUTES;
-    let Some((table, length)) = TABLES.get(if fine { 2 } else { 1 }).copied() else {
-        return Ok(());
-    };
-    let (from, to) = (
-        signed(question.from - question.from % length),
-        signed(question.to),
-    );
-    let slots: i64 = ledger.query_row(
-        &format!("SELECT COUNT(*) FROM {table}_total WHERE at >= ?1 AND at < ?2"),
-        [from, to],
-        |row| row.get(0),
-    )?;
-    // The busiest twentieth of the slots in which anything happened, at least one.
-    let most = (slots / 20).max(1);
-    let keys: Vec<&str> = question.by.iter().map(|by| by.column()).collect();
-    let group = if keys.is_empty() {
-        "1".to_owned()
-    } else {
-        keys.join(", ")
-    };
-    let sql = format!(
-        "WITH peak AS (SELECT at FROM {table}_total WHERE at >= ?1 AND at < ?2
-                       ORDER BY upstream_micros DESC, at LIMIT ?3)
-         SELECT {group}, SUM(upstream_micros) FROM {table} WHERE at IN (SELECT at FROM peak) GROUP BY {group}"
-    );
-    let mut statement = ledger.prepare_cached(&sql)?;
-    let mut rows = statement.query([from, to, most])?;
-    let mut shares: HashMap<Vec<String>, u64> = HashMap::new();
-    let mut all = 0;
-    while let Some(row) = rows.next()? {
-        let width = keys.len().max(1);
-        let mut key = Vec::with_capacity(keys.len());
-        for index in 0..keys.len() {
-            key.push(row.get::<_, String>(index)?);
+impl Ranked {
+    fn offer(&mut self, rank: Rank, key: impl FnOnce() -> Result<Key>) -> Result<()> {
+        self.rows += 1;
+        if self.floor.is_none_or(|floor| rank > floor) {
+            self.keys.push((rank, key()?));
+            // However many there are, not many more than are asked for are held.
+            if self.keys.len() >= self.limit.saturating_mul(2).max(1_024) {
+                self.cut();
+            }
         }
-        let micros = unsigned(row.get(width)?);
-        all += micros;
-        shares.insert(key, micros);
+        Ok(())
     }
-    if all == 0 {
-        return Ok(());
+
+    fn cut(&mut self) {
+        self.keys.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+        if self.keys.len() > self.limit {
+            self.keys.truncate(self.limit);
+            self.floor = self.keys.last().map(|(rank, _)| *rank);
+        }
     }
-    for line in &mut report.lines {
-        let part = |by: &By| match by {
-            By::Client => line.client.clone(),
-            By::Route => line.route.clone(),
-            By::Upstream => line.upstream.clone(),
-            By::Hour => None,
+}
+
+/// The keys of the rows that come first.
+fn ranked(ledger: &mut Database, question: &Question, stretches: &[Stretch]) -> Result<Ranked> {
+    let mut ranked = Ranked {
+        limit: question.limit,
+        floor: None,
+        keys: Vec::new(),
+        rows: 0,
+    };
+    let (cost, calls) = ("upstream_micros", "requests");
+    let [first, second] = match question.first {
+        First::Dearest => [cost, calls],
+        First::Chattiest => [calls, cost],
+    };
+    // By the hour, each stretch has hours of its own, in the order of its table: nothing is sorted.
+    let apart = if question.is_by(By::Hour) {
+        1
+    } else {
+        stretches.len()
+    };
+    for stretches in stretches.chunks(apart) {
+        let slot = match stretches {
+            [("usage_hour", ..)] => "at",
+            _ => "at - at % 3600",
         };
-        let key: Vec<String> = question.by.iter().filter_map(part).collect();
-        let micros = shares.get(&key).copied().unwrap_or(0);
-        line.peak_share = Some(micros as f64 / all as f64);
+        let keys = question.columns(slot);
+        let part = |(index, (table, _, _)): (usize, &Stretch)| {
+            format!(
+                "SELECT * FROM {} WHERE at >= ${} AND at < ${}",
+                question.table(table),
+                index * 2 + 1,
+                index * 2 + 2
+            )
+        };
+        let parts: Vec<String> = stretches.iter().enumerate().map(part).collect();
+        let selected = |column| format!("CAST(SUM({column}) AS BIGINT)");
+        let columns = keys.iter().map(|key| (*key).to_owned());
+        let columns: Vec<String> = columns.chain([first, second].map(selected)).collect();
+        let group = if keys.is_empty() {
+            String::new()
+        } else {
+            format!("GROUP BY {}", keys.join(", "))
+        };
+        let sql = format!(
+            "SELECT {} FROM ({}) AS used {group}",
+            columns.join(", "),
+            parts.join(" UNION ALL ")
+        );
+        let bounds = stretches.iter().flat_map(|(_, from, to)| [*from, *to]);
+        let bounds: Vec<Value> = bounds.map(Value::Int).collect();
+        ledger.ask(&sql, &bounds, |row| {
+            let rank = (row.int(keys.len())?, row.int(keys.len() + 1)?);
+            ranked.offer(rank, || question.key(row, 0))
+        })?;
+    }
+    ranked.cut();
+    Ok(ranked)
+}
+
+/// Adds up what all used; and the lines', where they do not tell clients apart.
+fn add_total(
+    ledger: &mut Database,
+    question: &Question,
+    stretches: &[Stretch],
+    report: &mut Report,
+    places: &Places,
+) -> Result<()> {
+    let lines = !question.is_by(By::Client);
+    let keys = if lines {
+        question.columns("at")
+    } else {
+        Vec::new()
+    };
+    each(ledger, "_total", &keys, stretches, |row| {
+        let sums = read_sums(row, keys.len())?;
+        report.total.add(&sums);
+        if lines {
+            add_to(report, places, &question.key(row, 0)?, &sums);
+        }
+        Ok(())
+    })
+}
+
+/// Fills lines that are told apart by client, and not by the hour.
+fn fill(
+    ledger: &mut Database,
+    question: &Question,
+    stretches: &[Stretch],
+    report: &mut Report,
+    places: &Places,
+) -> Result<()> {
+    let keys = question.columns("at");
+    each(ledger, "", &keys, stretches, |row| {
+        let key = question.key(row, 0)?;
+        if places.contains_key(&key) {
+            add_to(report, places, &key, &read_sums(row, keys.len())?);
+        }
+        Ok(())
+    })
+}
+
+/// Hands every row of `stretches` to `take`, with `keys` and all sums.
+fn each(
+    ledger: &mut Database,
+    kind: &str,
+    keys: &[&str],
+    stretches: &[Stretch],
+    mut take: impl FnMut(&Record<'_>) -> Result<()>,
+) -> Result<()> {
+    for (table, from, to) in stretches {
+        let columns = everything(keys);
+        let sql = format!("SELECT {columns} FROM {table}{kind} WHERE at >= $1 AND at < $2");
+        ledger.ask(&sql, &[Value::Int(*from), Value::Int(*to)], &mut take)?;
     }
     Ok(())
 }
 
-/// The most requests that each of `clients` sent in any minute of the range, as far as minutes are kept.
-///
-/// # Errors
-/// When the ledger cannot be read.
-pub fn peak_minutes(
-    ledger: &Connection,
+/// Fills lines that are told apart by hour and client: there are many more than are shown, and each is looked up.
+fn fill_hours(
+    ledger: &mut Database,
     question: &Question,
-    clients: &[String],
-) -> rusqlite::Result<HashMap<String, u64>> {
-    // By the minutes first, and in each by the key: a scan of all clients would take a hundred times as long.
-    let sql = format!(
-        "SELECT client, MAX(requests) FROM (
-           SELECT m.client AS client, SUM(m.requests) AS requests
-           FROM usage_minute_total t CROSS JOIN usage_minute m ON m.at = t.at AND m.client IN ({})
-           WHERE t.at >= ? AND t.at < ? GROUP BY m.at, m.client)
-         GROUP BY client",
-        places(clients.len())
-    );
-    let mut found = HashMap::new();
-    if clients.is_empty() {
-        return Ok(found);
-    }
-    let mut statement = ledger.prepare(&sql)?;
-    let mut rows = statement.query(bound(clients, question))?;
-    while let Some(row) = rows.next()? {
-        found.insert(row.get(0)?, unsigned(row.get(1)?));
-    }
-    Ok(found)
-}
-
-/// The cost by the hour of `clients`, and under [`OTHER`] of everybody else: hour, client, microseconds.
-///
-/// # Errors
-/// When the ledger cannot be read.
-pub fn hours(
-    ledger: &Connection,
-    question: &Question,
-    clients: &[String],
-) -> rusqlite::Result<Vec<(u64, String, u64)>> {
-    let mut others: BTreeMap<u64, u64> = BTreeMap::new();
-    let range = [
-        signed(question.from - question.from % 3_600),
-        signed(question.to),
-    ];
-    let mut statement = ledger.prepare_cached(
-        "SELECT at, upstream_micros FROM usage_hour_total WHERE at >= ?1 AND at < ?2",
-    )?;
-    let mut rows = statement.query(range)?;
-    while let Some(row) = rows.next()? {
-        others.insert(unsigned(row.get(0)?), unsigned(row.get(1)?));
-    }
-    let mut found = Vec::new();
-    if !clients.is_empty() {
-        let sql = format!(
-            "SELECT h.at, h.client, SUM(h.upstream_micros)
-             FROM usage_hour_total t CROSS JOIN usage_hour h ON h.at = t.at AND h.client IN ({})
-             WHERE t.at >= ? AND t.at < ? GROUP BY h.at, h.client",
-            places(clients.len())
-        );
-        let mut statement = ledger.prepare(&sql)?;
-        let from = question.from - question.from % 3_600;
-        let question = Question {
-            from,
-            ..question.clone()
-        };
-        let mut rows = statement.query(bound(clients, &question))?;
-        while let Some(row) = rows.next()? {
-            let (hour, micros) = (unsigned(row.get(0)?), unsigned(row.get(2)?));
-            found.push((hour, row.get(1)?, micros));
-            if let Some(rest) = others.get_mut(&hour) {
-                *rest = rest.saturating_sub(micros);
-            }
+    stretches: &[Stretch],
+    report: &mut Report,
+    places: &Places,
+) -> Result<()> {
+    let keys = question.columns("at");
+    let columns = everything(&keys);
+    // Each once, however many routes and upstreams of it are shown.
+    let shown = places
+        .keys()
+        .filter_map(|key| key.hour.zip(key.client.as_deref()));
+    let shown: BTreeSet<(u64, &str)> = shown.collect();
+    for (table, from, to) in stretches {
+        let length = if *table == "usage_hour" { 3_600 } else { 60 };
+        let mut slots = Vec::new();
+        for (hour, client) in &shown {
+            let client: Arc<str> = (*client).into();
+            let within = (*from.max(hour)..(hour + 3_600).min(*to)).step_by(length);
+            slots.extend(within.map(|at| vec![Value::Int(at), Value::Text(Arc::clone(&client))]));
         }
+        look_up(
+            ledger,
+            table,
+            &["at", "client"],
+            &slots,
+            &columns,
+            |_, row| {
+                let key = question.key(row, 1)?;
+                // More routes and upstreams than are shown may be told apart.
+                if places.contains_key(&key) {
+                    add_to(report, places, &key, &read_sums(row, keys.len() + 1)?);
+                }
+                Ok(())
+            },
+        )?;
     }
-    let rest = others.into_iter().filter(|(_, micros)| *micros > 0);
-    found.extend(rest.map(|(hour, micros)| (hour, OTHER.to_owned(), micros)));
-    Ok(found)
+    Ok(())
 }
 
-fn places(count: usize) -> String {
-    vec!["?"; count].join(", ")
+/// What reads `keys` and all sums.
+fn everything(keys: &[&str]) -> String {
+    let columns = keys.iter().copied().chain(count_columns());
+    let columns: Vec<&str> = columns.chain(["latency"]).collect();
+    columns.join(", ")
 }
 
-fn bound(clients: &[String], question: &Question) -> impl rusqlite::Params {
-    let names = clients.iter().map(|name| Value::from(name.clone()));
-    let range = [question.from, question.to].map(|at| Value::from(signed(at)));
-    params_from_iter(names.chain(range).collect::<Vec<_>>())
+fn add_to(report: &mut Report, places: &Places, key: &Key, sums: &Sums) {
+    let place = places.get(key);
+    if let Some(line) = place.and_then(|place| report.lines.get_mut(*place)) {
+        line.sums.add(sums);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::usage::rollup::Row;
-    use crate::usage::store::{Keep, Place, Store, reader};
-
-    const DAY: u64 = 86_400;
-    const KEEP: Keep = Keep {
-        minutes: Duration::from_secs(8 * DAY),
-        hours: Duration::from_secs(90 * DAY),
-        days: Duration::from_secs(400 * DAY),
-    };
-
-    fn row(minute: u64, client: &str, requests: u64) -> Row {
-        let mut sums = Sums {
-            requests,
-            upstream_micros: requests * 1_000,
-            bytes_out: requests * 10,
-            ..Sums::default()
-        };
-        sums.latency[1] = requests;
-        Row {
-            minute,
-            client: client.into(),
-            route: "all".into(),
-            upstream: "app".into(),
-            sums,
-        }
-    }
-
-    fn asked(from: u64, to: u64, by: &[By]) -> Question {
-        Question {
-            from,
-            to,
-            by: by.to_vec(),
-            limit: 1_000,
-        }
-    }
-
-    #[test]
-    fn a_range_is_whole_days_and_what_is_left_at_its_edges() {
-        let hour = 3_600;
-        assert_eq!(
-            stretches(DAY - hour - 60, 2 * DAY + 60, 0),
-            [
-                ("usage_minute", DAY - hour - 60, DAY - hour),
-                ("usage_hour", DAY - hour, DAY),
-                ("usage_day", DAY, 2 * DAY),
-                ("usage_minute", 2 * DAY, 2 * DAY + 60),
-            ]
-        );
-        assert_eq!(stretches(30, 90, 0), [("usage_minute", 0, 120)]);
-        assert_eq!(stretches(0, 0, 0), []);
-        assert!(
-            stretches(0, 3 * DAY, 1)
-                .iter()
-                .all(|(table, ..)| *table != "usage_day")
-        );
-    }
-
-    #[test]
-    fn whatever_is_asked_the_sums_are_those_of_the_minutes() {
-        let place = Place::Memory("sums".to_owned());
-        let mut store = Store::open(&place, KEEP).unwrap();
-        let mut rng = fastrand::Rng::with_seed(7);
-        let begin = 20_000 * DAY;
-        let mut rows = Vec::new();
-        for _ in 0..3_000 {
-            let minute = begin + rng.u64(0..3 * 1_440) * 60;
-            rows.push(row(minute, ["a", "b", "c"][rng.usize(0..3)], rng.u64(1..9)));
-        }
-        for (sequence, delta) in (1..).zip(rows.chunks(100)) {
-            store.write(1, sequence, &delta.to_vec()).unwrap();
-        }
-        let ledger = reader(&place).unwrap();
-        for _ in 0..50 {
-            let from = begin + rng.u64(0..3 * 1_440) * 60;
-            let to = from + rng.u64(1..2 * 1_440) * 60;
-            let inside = |row: &&Row| (from..to).contains(&row.minute);
-            let exact: u64 = rows
-                .iter()
-                .filter(inside)
-                .map(|row| row.sums.requests)
-                .sum();
-            for by in [
-                &[][..],
-                &[By::Client],
-                &[By::Hour, By::Client],
-                &[By::Route, By::Upstream],
-            ] {
-                let report = report(&ledger, &asked(from, to, by)).unwrap();
-                assert_eq!(report.total.requests, exact, "{from} {to} {by:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn of_many_rows_the_dearest_are_kept_and_all_are_counted() {
-        let place = Place::Memory("many".to_owned());
-        let mut store = Store::open(&place, KEEP).unwrap();
-        let delta = (0..3_000).map(|client| row(60, &client.to_string(), client + 1));
-        store.write(1, 1, &delta.collect()).unwrap();
-        let question = Question {
-            limit: 2,
-            ..asked(0, 120, &[By::Client])
-        };
-        let report = report(&reader(&place).unwrap(), &question).unwrap();
-        let clients: Vec<_> = report
-            .lines
-            .iter()
-            .map(|line| line.client.as_deref().unwrap())
-            .collect();
-        assert_eq!(
-            (clients.as_slice(), report.rows),
-            (&["2999", "2998"][..], 3_000)
-        );
-        assert_eq!(report.total.requests, 3_000 * 3_001 / 2);
-    }
-
-    #[test]
-    fn what_is_written_again_counts_once() {
-        let place = Place::Memory("once".to_owned());
-        let mut store = Store::open(&place, KEEP).unwrap();
-        let delta = vec![row(60, "a", 5)];
-        store.write(1, 1, &delta).unwrap();
-        store.write(1, 1, &delta).unwrap();
-        store.write(2, 1, &delta).unwrap();
-        store.write(1, 2, &delta).unwrap();
-        let report = report(&reader(&place).unwrap(), &asked(0, DAY, &[])).unwrap();
-        assert_eq!(report.total.requests, 15);
-    }
-
-    #[test]
-    fn the_peak_is_the_busiest_twentieth() {
-        let place = Place::Memory("peak".to_owned());
-        let mut store = Store::open(&place, KEEP).unwrap();
-        let mut delta: Vec<Row> = (0..40)
-            .map(|minute| row(minute * 60, "steady", 10))
-            .collect();
-        delta.extend([row(0, "borrower", 90), row(60, "borrower", 90)]);
-        store.write(1, 1, &delta).unwrap();
-        let ledger = reader(&place).unwrap();
-        let report = report(&ledger, &asked(0, 2_400, &[By::Client])).unwrap();
-        let shares: Vec<_> = report
-            .lines
-            .iter()
-            .map(|line| line.peak_share.unwrap())
-            .collect();
-        assert_eq!(report.lines[0].client.as_deref(), Some("steady"));
-        assert!(
-            (shares[0] - 0.1).abs() < 1e-9 && (shares[1] - 0.9).abs() < 1e-9,
-            "{shares:?}"
-        );
-        let most = peak_minutes(&ledger, &asked(0, 2_400, &[]), &["borrower".to_owned()]);
-        assert_eq!(most.unwrap()["borrower"], 90);
-        let hours = hours(&ledger, &asked(0, 2_400, &[]), &["borrower".to_owned()]).unwrap();
-        let other = (0, OTHER.to_owned(), 400_000);
-        assert_eq!(hours, [(0, "borrower".to_owned(), 180_000), other]);
-    }
-
-    #[test]
-    fn what_is_too_old_goes() {
-        let place = Place::Memory("old".to_owned());
-        let mut store = Store::open(&place, KEEP).unwrap();
-        let now = 20_000 * DAY;
-        store
-            .write(
-                1,
-                1,
-                &vec![row(now - 9 * DAY, "a", 1), row(now - 401 * DAY, "a", 2)],
-            )
-            .unwrap();
-        store.prune(now).unwrap();
-        let ledger = reader(&place).unwrap();
-        let day = asked(now - 9 * DAY, now - 8 * DAY, &[]);
-        assert_eq!(report(&ledger, &day).unwrap().total.requests, 1);
-        let minute = asked(now - 9 * DAY, now - 9 * DAY + 60, &[]);
-        assert_eq!(report(&ledger, &minute).unwrap().total.requests, 0);
-        assert_eq!(
-            report(&ledger, &asked(0, now, &[])).unwrap().total.requests,
-            1
-        );
-    }
-
-    #[test]
-    fn a_file_that_is_no_ledger_is_refused_and_left_as_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tidegate.db");
-        std::fs::write(
-            &path,
-            "not a database, and longer than a page header has to be, really",
-        )
-        .unwrap();
-        assert!(Store::open(&Place::File(path.clone()), KEEP).is_err());
-        assert!(
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .starts_with("not a database")
-        );
-    }
-}
+mod tests;

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
+use super::sums::{Sums, micros};
+use super::traces::Traces;
 use super::writer::Health;
 use crate::clock::Instant;
 use crate::engine::registry::{Directories, Directory};
-use crate::model::{Outcome, RouteId, UpstreamId};
+use crate::model::{CacheResult, RouteId, UpstreamId};
 use crate::observe::collector::Tap;
 use crate::observe::exchange::Exchange;
 
@@ -22,100 +24,6 @@ const MAX_KEYS: usize = 200_000;
 const EVERY: Duration = Duration::from_secs(3);
 /// The client that stands for those beyond the bound.
 pub const OTHER: &str = "__other__";
-/// Upper bounds of the latency buckets, in microseconds: doubling from half a millisecond to half a minute. One more
-/// stands above them.
-pub const BUCKETS: [u64; 17] = [
-    500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_024_000,
-    2_048_000, 4_096_000, 8_192_000, 16_384_000, 32_768_000,
-];
-/// How many buckets there are.
-pub const BUCKET_COUNT: usize = BUCKETS.len() + 1;
-
-/// What was used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Requests, refused ones among them.
-    pub requests: u64,
-    /// Those that Tidegate refused.
-    pub refused: u64,
-    /// Those that ended in a 5xx or broke off.
-    pub errors: u64,
-    /// Times that requests were sent upstream.
-    pub attempts: u64,
-    /// Bytes of request bodies.
-    pub bytes_in: u64,
-    /// Bytes of response bodies.
-    pub bytes_out: u64,
-    /// Time they held a place at the upstream, in microseconds.
-    pub upstream_micros: u64,
-    /// Counts by latency from first byte to last, see [`BUCKETS`].
-    pub latency: [u64; BUCKET_COUNT],
-}
-
-impl Sums {
-    /// Adds `other`.
-    pub fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.refused += other.refused;
-        self.errors += other.errors;
-        self.attempts += other.attempts;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.upstream_micros += other.upstream_micros;
-        for (mine, theirs) in self.latency.iter_mut().zip(&other.latency) {
-            *mine += theirs;
-        }
-    }
-
-    fn of(exchange: &Exchange) -> Self {
-        let refused = exchange.outcome == Outcome::Refused;
-        let broke = exchange.outcome == Outcome::UpstreamBroke;
-        let mut sums = Self {
-            requests: 1,
-            refused: u64::from(refused),
-            errors: u64::from(broke || (exchange.status >= 500 && !refused)),
-            attempts: u64::from(exchange.attempts),
-            bytes_in: exchange.bytes_in,
-            bytes_out: exchange.bytes_out,
-            upstream_micros: micros(exchange.upstream_time()),
-            ..Self::default()
-        };
-        let took = micros(exchange.phases.total());
-        let bucket = BUCKETS.partition_point(|bound| *bound < took);
-        if let Some(count) = sums.latency.get_mut(bucket) {
-            *count += 1;
-        }
-        sums
-    }
-
-    /// An estimate of the `q`-quantile of the latency in milliseconds, linear within its bucket; none of nothing.
-    #[must_use]
-    pub fn quantile(&self, q: f64) -> Option<f64> {
-        let total: u64 = self.latency.iter().sum();
-        if total == 0 {
-            return None;
-        }
-        let rank = (q * total as f64).max(1.0);
-        let mut below = 0.0;
-        let mut lower = 0.0;
-        for (index, count) in self.latency.iter().enumerate() {
-            let bound = BUCKETS.get(index).or(BUCKETS.last()).copied().unwrap_or(0);
-            let upper = bound as f64 / 1e3;
-            let count = *count as f64;
-            if count > 0.0 && below + count >= rank {
-                return Some(lower + (upper - lower) * ((rank - below) / count).clamp(0.0, 1.0));
-            }
-            below += count;
-            lower = upper;
-        }
-        Some(lower)
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 /// What one client did on one route in one minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -147,6 +55,9 @@ struct Key {
 pub struct Folder {
     rows: HashMap<Key, Sums>,
     names: HashMap<u64, Arc<str>>,
+    traces: Traces,
+    /// By route, what those cost of late that the cache did not have, in microseconds.
+    misses: HashMap<u32, u64>,
     directories: Arc<Directories>,
     deltas: SyncSender<Delta>,
     health: Arc<Health>,
@@ -171,6 +82,8 @@ impl Folder {
         Self {
             rows: HashMap::new(),
             names: HashMap::new(),
+            traces: Traces::default(),
+            misses: HashMap::new(),
             directories,
             deltas,
             health,
@@ -199,7 +112,32 @@ impl Folder {
             let name = self.names.entry(key.client);
             name.or_insert_with(|| client.into());
         }
-        self.rows.entry(key).or_default().add(&Sums::of(exchange));
+        let mut sums = Sums::of(exchange);
+        sums.saved_micros = self.saved(exchange, key.route);
+        let pair = [
+            exchange.client.hash(),
+            key.route.into(),
+            key.upstream.into(),
+        ];
+        sums.traces = u64::from(self.traces.is_new(exchange.trace, pair));
+        self.rows.entry(key).or_default().add(&sums);
+    }
+
+    /// What the cache saved: of who did not ask the upstream, what those cost of late that had to.
+    fn saved(&mut self, exchange: &Exchange, route: u32) -> u64 {
+        let asked = exchange.attempts > 0;
+        match exchange.cache {
+            Some(CacheResult::Miss) if asked => {
+                let cost = micros(exchange.upstream_time());
+                let usual = self.misses.entry(route).or_insert(cost);
+                *usual = *usual - *usual / 16 + cost / 16;
+                0
+            }
+            Some(cache) if cache.is_hit() && !asked => {
+                self.misses.get(&route).copied().unwrap_or(0)
+            }
+            _ => 0,
+        }
     }
 
     fn delta(&mut self) -> Delta {
@@ -256,13 +194,7 @@ impl Tap for Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let delta = self.delta();
-        // The writer ends when nobody can hand it anything any more.
-        if !delta.is_empty()
-            && let Err(unsent) = self.deltas.send(delta)
-        {
-            self.health.count_dropped(unsent.0.len());
-        }
+        self.hand_over();
     }
 }
 
@@ -314,15 +246,65 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_lies_in_the_bucket_of_its_rank() {
-        let mut sums = Sums::default();
-        assert_eq!(sums.quantile(0.98), None);
-        sums.latency[3] = 98;
-        sums.latency[9] = 2;
-        let (p50, p99) = (sums.quantile(0.5).unwrap(), sums.quantile(0.99).unwrap());
-        assert!(
-            (2.0..=4.0).contains(&p50) && (128.0..=256.0).contains(&p99),
-            "{p50} {p99}"
+    fn a_hit_saves_what_a_miss_of_its_route_costs() {
+        let (mut folder, taken) = folder();
+        let with = |cache, attempts| Exchange {
+            cache: Some(cache),
+            attempts,
+            ..answered()
+        };
+        let exchanges = [
+            with(CacheResult::Hit, 0),
+            with(CacheResult::Miss, 1),
+            with(CacheResult::Hit, 0),
+            with(CacheResult::Collapsed, 0),
+            with(CacheResult::Revalidated, 1),
+            with(CacheResult::Bypass, 1),
+        ];
+        folder.batch(
+            &mut exchanges.iter().map(|one| (one, "reports")),
+            Instant::ZERO,
         );
+        drop(folder);
+        let delta = taken.try_recv().unwrap();
+        let sums = &delta[0].sums;
+        assert_eq!((sums.requests, sums.cache_hits), (6, 4));
+        assert_eq!(sums.cache_bytes, 4_000);
+        assert_eq!(
+            sums.saved_micros,
+            2 * 12_000,
+            "the first came before any miss"
+        );
+    }
+
+    #[test]
+    fn a_trace_counts_once_for_each_pair() {
+        let (mut folder, taken) = folder();
+        let traced = |trace| Exchange {
+            trace,
+            ..answered()
+        };
+        let exchanges = [traced(7), traced(7), traced(8), traced(0), traced(7)];
+        folder.batch(
+            &mut exchanges.iter().map(|one| (one, "reports")),
+            Instant::ZERO,
+        );
+        drop(folder);
+        let delta = taken.try_recv().unwrap();
+        assert_eq!((delta[0].sums.traced, delta[0].sums.traces), (4, 2));
+    }
+
+    #[test]
+    fn whoever_takes_nothing_holds_nobody_up_at_the_end() {
+        let (deltas, taken) = sync_channel(1);
+        let directories = Arc::new(Directories::default());
+        let health = Arc::new(Health::default());
+        let mut folder = Folder::new(directories, deltas, Arc::clone(&health), Instant::ZERO);
+        folder.batch(&mut [(&answered(), "reports")].into_iter(), Instant::ZERO);
+        folder.tick(Instant::ZERO.after(EVERY));
+        folder.batch(&mut [(&answered(), "reports")].into_iter(), Instant::ZERO);
+        drop(folder);
+        assert_eq!(health.dropped(), 1);
+        assert_eq!(taken.into_iter().count(), 1);
     }
 }

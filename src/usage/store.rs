@@ -1,24 +1,19 @@
-//! The ledger in a database file (`SQLite`): the same sums by minute, hour and day.
+//! The ledger in a database: the same sums by minute, hour and day.
 //!
 //! A delta is added to all three in one transaction, together with its number: a delta that was written already, and is
 //! written again because nobody could tell, changes nothing. So nothing has to be rolled up later, and a report
-//! adds whole days to the hours and minutes at its edges. Depends on rusqlite.
+//! adds whole days to the hours and minutes at its edges. Beside each table stands one of what all clients used, so
+//! that a report that does not tell them apart need not read them. Depends on the database.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Transaction, params};
-
-use super::rollup::{BUCKET_COUNT, Delta, Row};
-
-/// Where the ledger is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In this file.
-    File(PathBuf),
-    /// In memory, under this name: gone with the process.
-    Memory(String),
-}
+pub use super::database::Place;
+use super::database::{Database, Record, Result, Value};
+use super::migrate::migrate;
+use super::rollup::Delta;
+use super::sums::{COUNTS, Latency, Sums};
 
 /// How long each granularity is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,63 +50,69 @@ pub(super) const TABLES: [(&str, u64); 3] = [
     ("usage_minute", 60),
 ];
 
-/// The layout this version writes.
-const VERSION: i64 = 1;
-/// How long a reader or writer waits for the other.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is remembered what a process has written.
+const WRITER_KEPT: u64 = 8 * 86_400;
+/// Rows that one statement takes.
+const CHUNKS: [usize; 3] = [256, 16, 1];
 
-/// The columns that are summed, in the order of [`Row::sums`].
-pub(super) fn columns() -> Vec<String> {
-    let named = [
-        "requests",
-        "refused",
-        "errors",
-        "attempts",
-        "bytes_in",
-        "bytes_out",
-        "upstream_micros",
-    ];
-    let latency = (0..BUCKET_COUNT).map(|bucket| format!("latency_{bucket}"));
-    named
-        .into_iter()
-        .map(str::to_owned)
-        .chain(latency)
-        .collect()
+/// Slot, client, route and upstream. Where clients are not told apart there is none.
+type Key = (u64, Option<Arc<str>>, Arc<str>, Arc<str>);
+
+/// The columns of counts.
+pub(super) fn count_columns() -> [&'static str; COUNTS] {
+    Sums::default().counts_mut().map(|(column, _)| column)
 }
 
-/// Opens the ledger to read from it.
-///
-/// # Errors
-/// When it cannot be opened.
-pub fn reader(place: &Place) -> rusqlite::Result<Connection> {
-    let connection = open(place, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(PATIENCE)?;
-    if matches!(place, Place::Memory(_)) {
-        // Connections to one database in memory lock each other's tables, and do not wait for each other.
-        connection.execute_batch("PRAGMA read_uncommitted = 1")?;
-    }
-    Ok(connection)
-}
-
-fn open(place: &Place, mode: OpenFlags) -> rusqlite::Result<Connection> {
-    match place {
-        Place::File(path) => {
-            Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        }
-        Place::Memory(name) => Connection::open_with_flags(
-            Path::new(&format!("file:{name}?mode=memory&cache=shared")),
-            OpenFlags::SQLITE_OPEN_READ_WRITE
-                | OpenFlags::SQLITE_OPEN_CREATE
-                | OpenFlags::SQLITE_OPEN_URI
-                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        ),
+/// The columns that tell the rows of a table apart.
+pub(super) const fn key_columns(with_client: bool) -> &'static [&'static str] {
+    if with_client {
+        &["at", "client", "route", "upstream"]
+    } else {
+        &["at", "route", "upstream"]
     }
 }
 
-/// The ledger, open for writing.
+/// Reads sums from column `first` on.
+pub(super) fn read_sums(row: &Record<'_>, first: usize) -> Result<Sums> {
+    let mut sums = Sums::default();
+    for (index, (_, count)) in sums.counts_mut().into_iter().enumerate() {
+        *count = row.int(first + index)?;
+    }
+    sums.latency = Latency::decode(row.bytes(first + COUNTS)?);
+    Ok(sums)
+}
+
+/// `rows` in pieces that statements are kept for.
+fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = CHUNKS.into_iter().find(|size| *size <= rows.len())?;
+        let (chunk, rest) = rows.split_at_checked(size)?;
+        rows = rest;
+        Some(chunk)
+    })
+}
+
+/// `($1, $2), ($3, $4)` for `rows` rows of `types`; the first row says what they are.
+fn places(rows: usize, types: &[&str]) -> String {
+    let one = |row: usize| {
+        let place = |(index, of): (usize, &&str)| {
+            let number = row * types.len() + index + 1;
+            if row == 0 {
+                format!("CAST(${number} AS {of})")
+            } else {
+                format!("${number}")
+            }
+        };
+        let places: Vec<String> = types.iter().enumerate().map(place).collect();
+        format!("({})", places.join(", "))
+    };
+    (0..rows).map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The open ledger.
 #[derive(Debug)]
 pub struct Store {
-    connection: Connection,
+    database: Database,
     keep: Keep,
 }
 
@@ -120,146 +121,179 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be opened, is no ledger, or was made by a later version.
-    pub fn open(place: &Place, keep: Keep) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let connection = open(place, flags)?;
-        connection.busy_timeout(PATIENCE)?;
-        // Readers go on while a delta is written; a delta that is written survives the process, and the machine but
-        // for its last moments, without a wait for the disk each time.
-        let _mode: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-        let mut store = Self { connection, keep };
-        store.migrate()?;
-        Ok(store)
+    pub fn open(place: &Place, keep: Keep) -> Result<Self> {
+        let mut database = Database::writer(place)?;
+        migrate(&mut database)?;
+        Ok(Self { database, keep })
     }
 
-    fn migrate(&mut self) -> rusqlite::Result<()> {
-        let version: i64 = self
-            .connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if version == VERSION {
-            return Ok(());
-        }
-        if version > VERSION {
-            let message = "the ledger was made by a later version of Tidegate";
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA);
-            return Err(rusqlite::Error::SqliteFailure(
-                code,
-                Some(message.to_owned()),
-            ));
-        }
-        let sums = columns().join(" INTEGER NOT NULL, ");
-        let transaction = self.connection.transaction()?;
-        for (table, _) in TABLES {
-            transaction.execute_batch(&format!(
-                "CREATE TABLE {table} (at INTEGER NOT NULL, client TEXT NOT NULL, route TEXT NOT NULL,
-                 upstream TEXT NOT NULL, {sums} INTEGER NOT NULL,
-                 PRIMARY KEY (at, client, route, upstream)) WITHOUT ROWID;
-                 CREATE TABLE {table}_total (at INTEGER PRIMARY KEY, upstream_micros INTEGER NOT NULL);"
-            ))?;
-        }
-        transaction.execute_batch(&format!(
-            "CREATE TABLE writer (epoch INTEGER PRIMARY KEY, sequence INTEGER NOT NULL);
-             PRAGMA user_version = {VERSION};"
-        ))?;
-        transaction.commit()
-    }
-
-    /// Adds `delta`, the `sequence`th of the process that began at `epoch`; nothing if that is in it already.
+    /// Adds `delta`, the `sequence`th of the process that calls itself `writer`; nothing if that is in it already.
     ///
     /// # Errors
     /// When it cannot be written. Then nothing of it is.
-    pub fn write(&mut self, epoch: u64, sequence: u64, delta: &Delta) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
-        let fresh = transaction.execute(
-            "INSERT INTO writer (epoch, sequence) VALUES (?1, ?2)
-             ON CONFLICT (epoch) DO UPDATE SET sequence = excluded.sequence
-             WHERE sequence < excluded.sequence",
-            params![signed(epoch), signed(sequence)],
-        )?;
-        if fresh == 0 {
-            return Ok(());
-        }
-        for (table, length) in TABLES {
-            add(&transaction, table, length, delta)?;
-        }
-        transaction.commit()
+    pub fn write(&mut self, writer: u64, sequence: u64, now: u64, delta: &Delta) -> Result<()> {
+        self.database.whole(|database| {
+            let fresh = database.change(
+                "INSERT INTO usage_writer (writer, sequence, written) VALUES ($1, $2, $3)
+                 ON CONFLICT (writer) DO UPDATE SET sequence = excluded.sequence, written = excluded.written
+                 WHERE usage_writer.sequence < excluded.sequence",
+                &[Value::Int(writer), Value::Int(sequence), Value::Int(now)],
+            )?;
+            if fresh == 0 {
+                return Ok(());
+            }
+            for (table, length) in TABLES {
+                let rows = delta.iter().map(|row| {
+                    let slot = row.minute - row.minute % length;
+                    (slot, &row.client, &row.route, &row.upstream, &row.sums)
+                });
+                add(database, table, rows)?;
+            }
+            Ok(())
+        })
     }
 
     /// Takes out what is older than it has to be kept.
     ///
     /// # Errors
     /// When that cannot be written.
-    pub fn prune(&mut self, now: u64) -> rusqlite::Result<()> {
+    pub fn prune(&mut self, now: u64) -> Result<()> {
         let kept = [self.keep.days, self.keep.hours, self.keep.minutes];
         for ((table, _), keep) in TABLES.into_iter().zip(kept) {
-            let before = signed(now.saturating_sub(keep.as_secs()));
+            let before = [Value::Int(now.saturating_sub(keep.as_secs()))];
             for table in [table.to_owned(), format!("{table}_total")] {
-                let sql = format!("DELETE FROM {table} WHERE at < ?1");
-                self.connection.execute(&sql, params![before])?;
+                let sql = format!("DELETE FROM {table} WHERE at < $1");
+                self.database.change(&sql, &before)?;
             }
         }
+        let before = [Value::Int(now.saturating_sub(WRITER_KEPT))];
+        let sql = "DELETE FROM usage_writer WHERE written < $1";
+        self.database.change(sql, &before)?;
         Ok(())
     }
 }
 
-fn add(
-    transaction: &Transaction<'_>,
+/// Adds `rows` to `table` and to what all clients used beside it: slot, client, route, upstream and sums.
+pub(super) fn add<'r>(
+    database: &mut Database,
     table: &str,
-    length: u64,
-    delta: &Delta,
-) -> rusqlite::Result<()> {
-    let columns = columns();
-    let places: Vec<String> = (0..columns.len())
-        .map(|index| format!("?{}", index + 5))
+    rows: impl Iterator<Item = (u64, &'r Arc<str>, &'r Arc<str>, &'r Arc<str>, &'r Sums)>,
+) -> Result<()> {
+    // Put together first, since one statement may change a row once only; and in order, so that neighbours are.
+    let mut each: BTreeMap<Key, Sums> = BTreeMap::new();
+    let mut all: BTreeMap<Key, Sums> = BTreeMap::new();
+    for (slot, client, route, upstream, sums) in rows {
+        let key = |client| (slot, client, Arc::clone(route), Arc::clone(upstream));
+        each.entry(key(Some(Arc::clone(client))))
+            .or_default()
+            .add(sums);
+        all.entry(key(None)).or_default().add(sums);
+    }
+    upsert(database, table, true, each)?;
+    upsert(database, &format!("{table}_total"), false, all)
+}
+
+fn upsert(
+    database: &mut Database,
+    table: &str,
+    with_client: bool,
+    rows: BTreeMap<Key, Sums>,
+) -> Result<()> {
+    let (keys, counts) = (key_columns(with_client), count_columns());
+    let columns: Vec<&str> = keys.iter().chain(&counts).copied().collect();
+    let types: Vec<&str> = key_types(keys)
+        .chain(["bigint"; COUNTS])
+        .chain([database.bytes_type()])
         .collect();
-    let sums: Vec<String> = columns
-        .iter()
-        .map(|column| format!("{column} = {column} + excluded.{column}"))
-        .collect();
-    let mut one = transaction.prepare_cached(&format!(
-        "INSERT INTO {table} (at, client, route, upstream, {}) VALUES (?1, ?2, ?3, ?4, {})
-         ON CONFLICT (at, client, route, upstream) DO UPDATE SET {}",
-        columns.join(", "),
-        places.join(", "),
-        sums.join(", "),
-    ))?;
-    let mut total = transaction.prepare_cached(&format!(
-        "INSERT INTO {table}_total (at, upstream_micros) VALUES (?1, ?2)
-         ON CONFLICT (at) DO UPDATE SET upstream_micros = upstream_micros + excluded.upstream_micros"
-    ))?;
-    for row in delta {
-        let at = signed(row.minute - row.minute % length);
-        one.raw_bind_parameter(1, at)?;
-        one.raw_bind_parameter(2, &*row.client)?;
-        one.raw_bind_parameter(3, &*row.route)?;
-        one.raw_bind_parameter(4, &*row.upstream)?;
-        for (index, value) in values(row).enumerate() {
-            one.raw_bind_parameter(index + 5, signed(value))?;
+    let sums = counts.map(|count| format!("{count} = {table}.{count} + excluded.{count}"));
+    let mut rows: Vec<(Key, Sums)> = rows.into_iter().collect();
+    merge_stored(database, table, keys, &mut rows)?;
+    for chunk in chunks(&rows) {
+        let sql = format!(
+            "INSERT INTO {table} ({}, latency) VALUES {}
+             ON CONFLICT ({}) DO UPDATE SET {}, latency = excluded.latency",
+            columns.join(", "),
+            places(chunk.len(), &types),
+            keys.join(", "),
+            sums.join(", "),
+        );
+        let mut values = Vec::with_capacity(chunk.len() * types.len());
+        for (key, sums) in chunk {
+            values.extend(key_values(key));
+            values.extend(sums.counts().map(Value::Int));
+            values.push(Value::Bytes(sums.latency.encode()));
         }
-        one.raw_execute()?;
-        total.execute(params![at, signed(row.sums.upstream_micros)])?;
+        database.change(&sql, &values)?;
     }
     Ok(())
 }
 
-/// The sums of `row`, in the order of [`columns`].
-fn values(row: &Row) -> impl Iterator<Item = u64> + '_ {
-    let sums = &row.sums;
-    let named = [
-        sums.requests,
-        sums.refused,
-        sums.errors,
-        sums.attempts,
-        sums.bytes_in,
-        sums.bytes_out,
-        sums.upstream_micros,
-    ];
-    named.into_iter().chain(sums.latency.iter().copied())
+/// Latencies do not add up in the database: what it has of them is put to those of `rows`.
+fn merge_stored(
+    database: &mut Database,
+    table: &str,
+    keys: &[&'static str],
+    rows: &mut [(Key, Sums)],
+) -> Result<()> {
+    let of = rows.iter().map(|(key, _)| key_values(key).collect());
+    let of: Vec<Vec<Value>> = of.collect();
+    let mut stored = Vec::new();
+    look_up(database, table, keys, &of, "t.latency", |number, row| {
+        stored.push((number, Latency::decode(row.bytes(1)?)));
+        Ok(())
+    })?;
+    for (number, latency) in stored {
+        if let Some((_, sums)) = rows.get_mut(number) {
+            sums.latency.merge(&latency);
+        }
+    }
+    Ok(())
 }
 
-/// The database counts to 2^63.
-pub(super) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+/// Looks each of `of`, values of `keys`, up in `table`, and hands to `take` which it is and the `columns` of `t`, from
+/// index 1 on.
+pub(super) fn look_up(
+    database: &mut Database,
+    table: &str,
+    keys: &[&'static str],
+    of: &[Vec<Value>],
+    columns: &str,
+    mut take: impl FnMut(usize, &Record<'_>) -> Result<()>,
+) -> Result<()> {
+    let types: Vec<&str> = key_types(keys).chain(["bigint"]).collect();
+    let same = keys.iter().zip(1..);
+    let same = same.map(|(key, number)| format!("t.{key} = k.column{number}"));
+    let same: Vec<String> = same.collect();
+    let mut begin = 0;
+    for chunk in chunks(of) {
+        let numbered = chunk.iter().zip(begin..);
+        let values = numbered.flat_map(|(key, number)| {
+            let number = Value::Int(number);
+            key.iter().cloned().chain([number])
+        });
+        // By the keys first: each is looked up.
+        let sql = format!(
+            "SELECT k.column{}, {columns} FROM (VALUES {}) AS k CROSS JOIN {table} AS t WHERE {}",
+            types.len(),
+            places(chunk.len(), &types),
+            same.join(" AND "),
+        );
+        database.ask(&sql, &values.collect::<Vec<_>>(), |row| {
+            take(usize::try_from(row.int(0)?).unwrap_or(usize::MAX), row)
+        })?;
+        begin += chunk.len() as u64;
+    }
+    Ok(())
+}
+
+fn key_types(keys: &[&'static str]) -> impl Iterator<Item = &'static str> {
+    keys.iter()
+        .map(|key| if *key == "at" { "bigint" } else { "text" })
+}
+
+fn key_values((at, client, route, upstream): &Key) -> impl Iterator<Item = Value> {
+    let names = client.iter().chain([route, upstream]);
+    [Value::Int(*at)]
+        .into_iter()
+        .chain(names.map(|name| Value::Text(Arc::clone(name))))
 }

@@ -5,6 +5,7 @@
 //! dropped and counted. Depends on the store.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -12,8 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::rollup::{Delta, Row, Sums};
+use super::database::Result;
+use super::rollup::{Delta, Row};
 use super::store::{Keep, Place, Store};
+use super::sums::Sums;
 use crate::clock::{Instant, SystemClock};
 
 /// Deltas on their way to the writer.
@@ -86,7 +89,7 @@ impl Health {
     }
 
     /// Whether the last attempt wrote something, and when.
-    fn fared(&self, result: &rusqlite::Result<bool>, now: u64) {
+    fn fared(&self, result: &Result<bool>, now: u64) {
         let error = match result {
             Ok(wrote) => {
                 if *wrote {
@@ -123,7 +126,9 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("usage".into())
             .spawn(move || {
-                let mut ledger = Ledger::new(place, keep, health, SystemClock.unix_micros());
+                // By chance: two that began at the same moment may write to one database.
+                let id = RandomState::new().hash_one(SystemClock.unix_micros()) >> 1;
+                let mut ledger = Ledger::new(place, keep, health, id);
                 ledger.run(&deltas);
             })?;
         Ok((Self { thread }, sender))
@@ -144,7 +149,8 @@ struct Ledger {
     keep: Keep,
     health: Arc<Health>,
     store: Option<Store>,
-    epoch: u64,
+    /// What this process calls itself.
+    id: u64,
     /// Of the delta in `trying`.
     sequence: u64,
     /// What is being written: the same, under the same number, until that is known to have worked.
@@ -157,13 +163,13 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn new(place: Place, keep: Keep, health: Arc<Health>, epoch: u64) -> Self {
+    fn new(place: Place, keep: Keep, health: Arc<Health>, id: u64) -> Self {
         Self {
             place,
             keep,
             health,
             store: None,
-            epoch,
+            id,
             sequence: 0,
             trying: Vec::new(),
             pending: HashMap::new(),
@@ -243,7 +249,7 @@ impl Ledger {
     }
 
     /// Whether anything was written.
-    fn try_write(&mut self) -> rusqlite::Result<bool> {
+    fn try_write(&mut self) -> Result<bool> {
         let mut wrote = false;
         let store = match &mut self.store {
             Some(store) => store,
@@ -265,7 +271,8 @@ impl Ledger {
                 };
                 self.trying = pending.map(row).collect();
             }
-            store.write(self.epoch, self.sequence, &self.trying)?;
+            let now = SystemClock.unix_micros() / 1_000_000;
+            store.write(self.id, self.sequence, now, &self.trying)?;
             self.trying.clear();
             wrote = true;
         }

@@ -37,6 +37,7 @@ mod protocols;
 mod rates;
 mod routing;
 mod streams;
+mod top;
 mod traces;
 mod upstreams;
 mod usage;

@@ -168,3 +168,50 @@ fn a_ledger_that_cannot_be_written_delays_nobody_and_is_said() {
         || proxy.admin_get("/api/v1/usage").json()["total"]["requests"] == 1,
     );
 }
+
+#[test]
+fn the_report_tells_classes_retries_savings_and_traces() {
+    let origin = Origin::http1(|seen| match seen.path.as_str() {
+        "/missing" => Reply::new(404),
+        "/broken" => Reply::new(503),
+        _ => Reply::ok("x".repeat(100)).header("cache-control", "max-age=60"),
+    });
+    let proxy = Proxy::start(&format!(
+        "[[listen]]\nname = \"public\"\naddress = \"<public>\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+         [upstreams.app]\nendpoints = [\"{}\"]\nretry = {{ attempts = 2, budget = 1.0 }}\n\
+         [cache.shared]\nmemory = \"8MiB\"\nmax_object = \"1MiB\"\n\
+         [[routes]]\nname = \"app\"\nupstream = \"app\"\ncache = \"shared\"\n",
+        origin.address()
+    ));
+    let mut client = proxy.client();
+    let paths = ["/kept", "/kept", "/kept", "/missing", "/broken"];
+    for (call, path) in paths.into_iter().enumerate() {
+        let parent = format!("00-{:032x}-{:016x}-01", call / 3 + 1, call + 1);
+        client.request("GET", path, &[("traceparent", &parent)], b"");
+    }
+    let mut total = Value::Null;
+    eventually("all are in the ledger", Duration::from_secs(20), || {
+        total = proxy.admin_get("/api/v1/usage").json()["total"].clone();
+        total["requests"] == 5
+    });
+    for (count, expected) in [
+        ("status_2xx", 3),
+        ("status_4xx", 1),
+        ("status_5xx", 1),
+        ("status_3xx", 0),
+        ("cache_hits", 2),
+        ("cache_bytes", 200),
+    ] {
+        assert_eq!(total[count], expected, "{count} of {total}");
+    }
+    let count = |name: &str| total[name].as_u64().unwrap_or_default();
+    assert!(count("retries") > 0, "{total}");
+    let sent = origin.seen().len() as u64;
+    assert_eq!(count("attempts"), sent);
+    assert!(
+        total["saved_upstream_seconds"].as_f64().unwrap() > 0.0,
+        "{total}"
+    );
+    let pairs = proxy.admin_get("/api/v1/traffic").json();
+    assert_eq!(pairs["pairs"][0]["calls_per_trace"], 2.5, "{pairs}");
+}

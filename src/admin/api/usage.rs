@@ -30,13 +30,32 @@ pub struct UsageSums {
     pub errors: u64,
     /// Times that requests were sent upstream.
     pub attempts: u64,
+    /// Attempts beyond each request's first.
+    pub retries: u64,
+    /// Those answered with a 1xx: upgraded.
+    pub status_1xx: u64,
+    /// With a 2xx.
+    pub status_2xx: u64,
+    /// With a 3xx.
+    pub status_3xx: u64,
+    /// With a 4xx, refusals for a quota among them.
+    pub status_4xx: u64,
+    /// With a 5xx, refusals for want of room among them.
+    pub status_5xx: u64,
+    /// Those answered from the cache.
+    pub cache_hits: u64,
+    /// Bytes of response bodies that came from the cache.
+    pub cache_bytes: u64,
+    /// Seconds at the upstream that the cache saved: those who did not ask it, at what those cost of late on the same
+    /// route that had to.
+    pub saved_upstream_seconds: f64,
     /// Bytes of request bodies.
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
     /// The cost: seconds that they held a place at an upstream.
     pub upstream_seconds: f64,
-    /// 98th percentile of the latency, within a factor of two.
+    /// 98th percentile of the latency, right within 5%.
     pub p98_ms: Option<f64>,
 }
 
@@ -114,6 +133,8 @@ pub struct TrafficPair {
     pub upstream: String,
     /// How often.
     pub calls: u64,
+    /// Calls to a trace, of those that are part of one; null: none is.
+    pub calls_per_trace: Option<f64>,
     /// Calls a second.
     pub calls_per_second: f64,
     /// Bytes of both bodies.

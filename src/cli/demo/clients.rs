@@ -128,7 +128,10 @@ impl Line {
             let running = self.world.reports.load(Ordering::Relaxed);
             if running || first {
                 let path = format!("/shop/report/{}", self.rng.u32(0..10_000));
-                self.ask(&path).await;
+                let refused = !self.ask(&path).await;
+                if refused && running {
+                    pause(Duration::from_millis(500)).await;
+                }
             }
             if !running {
                 pause(Duration::from_secs(1)).await;
