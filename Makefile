@@ -3,7 +3,7 @@ CARGO ?= cargo
 NPM ?= npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dashboard test-dashboard bench bench-overload bench-micro docs lint packages
+.PHONY: help run test dashboard test-dashboard screenshots bench bench-overload bench-micro docs lint packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test-dashboard: packages ## the page in a real Chromium, against the built binar
 dashboard: packages ## build the page that the binary embeds: dashboard/dist, which is committed
 	$(NPM) --prefix dashboard ci --no-audit --no-fund
 	$(NPM) --prefix dashboard run build
+
+screenshots: packages ## take the README's pictures of the demo's story
+	$(CARGO) build --release --locked
+	$(NPM) --prefix dashboard ci --no-audit --no-fund
+	node dashboard/screenshots.mjs
 
 bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only get-1k" narrows it
 	$(CARGO) bench --locked --bench end_to_end -- $(BENCH)

@@ -269,6 +269,36 @@ export type Status = {
 
 export type UsageHours = { from: string; to: string; hours: { hour: string; client: string; upstream_seconds: number }[] };
 
+export type Slo = {
+  name: string;
+  per: string;
+  latency: { quantile: number; below_ms: number; over_seconds: number } | null;
+  availability: number | null;
+  subjects: {
+    subject: string;
+    requests: number;
+    latency_ms: number | null;
+    slow_ratio: number;
+    burn_rates: Record<string, number>;
+    budget_remaining: number | null;
+    missed: string[];
+  }[];
+};
+
+export type Incident = {
+  id: string;
+  opened_at: string;
+  closed_at: string | null;
+  slo: string;
+  per: string;
+  subject: string;
+  signals: string[];
+  what: string;
+  component: string | null;
+  node: string | null;
+  verdict: { cause: string; subject: string; confidence: number; advice: string } | null;
+};
+
 /** An answer other than success, in the server's words. */
 export class Refused extends Error {
   constructor(
@@ -309,3 +339,16 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
 export const get = <T>(path: string) => call<T>("GET", path);
 export const post = <T>(path: string, body: unknown) => call<T>("POST", path, body);
 export const del = <T>(path: string) => call<T>("DELETE", path);
+
+let described: Promise<Set<string>> | null = null;
+
+/** Whether this server has that path: an older one may lack what is newer. */
+export async function has(path: string): Promise<boolean> {
+  described ??= get<{ paths: Record<string, unknown> }>("openapi.json").then((one) => new Set(Object.keys(one.paths)));
+  try {
+    return (await described).has(`/api/v1/${path}`);
+  } catch {
+    described = null;
+    return false;
+  }
+}

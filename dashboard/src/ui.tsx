@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { get, Refused } from "./api";
+import { get, has, Refused } from "./api";
 import { ms } from "./words";
 
 export type Tone = "ok" | "warn" | "bad" | "info" | "quiet";
@@ -344,6 +344,20 @@ export function useAsked<T>(path: string | null, every?: number): Asked<T> {
     missing: current && answer.missing,
     again: () => setRound((n) => n + 1),
   };
+}
+
+/** The same, of a path that this server may lack: null then. */
+export function useAskedIf<T>(known: string, every: number, path = known): Asked<T> | null {
+  const [there, setThere] = useState(false);
+  useEffect(() => {
+    let over = false;
+    void has(known).then((yes) => !over && setThere(yes));
+    return () => {
+      over = true;
+    };
+  }, [known]);
+  const asked = useAsked<T>(there ? path : null, every);
+  return there ? asked : null;
 }
 
 /** Rows by the thousand: those near the eye are drawn, the others are only as high as they would be. */
