@@ -6,6 +6,7 @@
 //! observer's tap and the engine's live values.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -19,12 +20,15 @@ use crate::engine::registry::Directories;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::model::{CacheResult, Outcome, Phase, Reason};
 use crate::observe::collector::Tap;
+use crate::observe::components::Told;
 use crate::observe::exchange::Exchange;
 
 /// Upstreams that are watched.
 const MAX_UPSTREAMS: usize = 256;
-/// Clients whose names are known at once.
+/// Clients, and likewise components, whose names are known at once.
 const MAX_NAMES: usize = 8_192;
+/// What services call their time as a whole in Server-Timing: a sum is no component.
+const WHOLE: &str = "total";
 /// Seconds over which an endpoint's attempts are counted.
 const RECENT: usize = 10;
 
@@ -88,6 +92,8 @@ pub struct Watch {
     latest: Arc<Latest>,
     watched: HashMap<usize, Watched>,
     names: HashMap<u64, Box<str>>,
+    components: HashMap<u64, Box<str>>,
+    hasher: RandomState,
     repeats: Repeats,
     next: Instant,
 }
@@ -120,6 +126,8 @@ impl Watch {
             latest,
             watched: HashMap::new(),
             names: HashMap::new(),
+            components: HashMap::new(),
+            hasher: RandomState::new(),
             repeats: Repeats::default(),
             next: now.after(SECOND),
         }
@@ -136,17 +144,25 @@ impl Watch {
         event.repeat = self
             .repeats
             .take(event.client, exchange.target, now, failed);
-        if self.names.len() >= MAX_NAMES {
-            self.names.clear();
-        }
-        let name = self.names.entry(event.client);
-        name.or_insert_with(|| client.into());
+        remember(&mut self.names, event.client, client);
         if self.watched.len() >= MAX_UPSTREAMS && !self.watched.contains_key(&upstream.index()) {
             return;
         }
         let watched = self.watched.entry(upstream.index()).or_default();
         watched.turned_away |= event.fate == Fate::Refused;
         watched.history.current().record(&event);
+    }
+
+    fn told_one(&mut self, told: &Told) {
+        // Whatever told of its time has ended an exchange: it is watched, or there is no room for it.
+        let watched = self.watched.get_mut(&told.upstream.index());
+        let Some(watched) = watched.filter(|_| &*told.name != WHOLE) else {
+            return;
+        };
+        let name = self.hasher.hash_one(&told.name);
+        remember(&mut self.components, name, &told.name);
+        let seconds = std::time::Duration::from_nanos(told.nanos).as_secs_f64();
+        watched.history.current().component(name, seconds);
     }
 
     fn sample(&mut self) {
@@ -190,7 +206,12 @@ impl Watch {
             diagnosis.lagging |= lagging && (harmed || !confirmed.is_empty());
             watched.history.tick(!lagging);
             for verdict in confirmed {
-                let named = name(verdict, upstream, &self.names, &self.directories);
+                let named = name(
+                    verdict,
+                    upstream,
+                    [&self.names, &self.components],
+                    &self.directories,
+                );
                 diagnosis.add(named);
             }
         }
@@ -208,6 +229,12 @@ impl Tap for Watch {
     fn batch(&mut self, exchanges: &mut dyn Iterator<Item = (&Exchange, &str)>, now: Instant) {
         for (exchange, client) in exchanges {
             self.take(exchange, client, now);
+        }
+    }
+
+    fn told(&mut self, told: &[Told]) {
+        for one in told {
+            self.told_one(one);
         }
     }
 
@@ -246,6 +273,14 @@ impl Watched {
         });
         facts.collect()
     }
+}
+
+/// Keeps what `key` is called; whoever is forgotten for want of room is known again when it is next seen.
+fn remember(names: &mut HashMap<u64, Box<str>>, key: u64, name: &str) {
+    if names.len() >= MAX_NAMES && !names.contains_key(&key) {
+        names.clear();
+    }
+    names.entry(key).or_insert_with(|| name.into());
 }
 
 fn id(endpoint: &EndpointState) -> u64 {
@@ -325,16 +360,16 @@ impl Diagnosis {
 fn name(
     verdict: Verdict,
     upstream: &UpstreamState,
-    names: &HashMap<u64, Box<str>>,
+    [clients, components]: [&HashMap<u64, Box<str>>; 2],
     directories: &Directories,
 ) -> Named {
     let at = upstream.name();
+    let known =
+        |name: Option<&Box<str>>| name.map_or_else(|| "unknown".into(), |it| it.to_string());
     let subject = match verdict.subject {
         Subject::Upstream => at.to_string(),
         Subject::Proxy => "tidegate".to_owned(),
-        Subject::Client(client) => names
-            .get(&client)
-            .map_or_else(|| "unknown".to_owned(), ToString::to_string),
+        Subject::Client(client) => known(clients.get(&client)),
         Subject::Endpoint(endpoint) => {
             let index = usize::try_from(endpoint).unwrap_or(usize::MAX);
             directories
@@ -342,7 +377,7 @@ fn name(
                 .name(index)
                 .map_or_else(|| "unknown".to_owned(), |name| name.to_string())
         }
-        Subject::Component(component) => format!("component {component:x}"),
+        Subject::Component(component) => known(components.get(&component)),
     };
     let advice = advice(verdict.cause, &subject, at);
     Named {
@@ -356,7 +391,6 @@ fn name(
     }
 }
 
-/// The one action that fits, ready to run where there is a command for it.
 /// `text` as one word of a shell's line.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@%+".contains(c);
@@ -367,6 +401,7 @@ fn word(text: &str) -> String {
     }
 }
 
+/// The one action that fits, ready to run where there is a command for it.
 fn advice(cause: Cause, subject: &str, upstream: &str) -> String {
     match cause {
         Cause::NoisyClient => format!(
@@ -386,7 +421,9 @@ fn advice(cause: Cause, subject: &str, upstream: &str) -> String {
             "take it out and look at its host, for its peers answer as usual: tidegate isolate endpoint {} --ttl 15m --reason slow",
             word(subject)
         ),
-        Cause::SlowComponent => format!("look into {subject} of {upstream}: it explains the rise"),
+        Cause::SlowComponent => format!(
+            "look into the {subject} of {upstream}: what it tells of it in Server-Timing explains the rise"
+        ),
         Cause::UpstreamErrors => format!(
             "look into {upstream}: it answers with errors wherever it is asked. Roll back what was deployed last"
         ),

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accounts::{Accounts, KnownClient, Report, Sample, Series};
+use super::components::Told;
 use super::exchange::Exchange;
 use super::export::{Exported, Exports, Thread};
 use super::log_writer::LogWriter;
@@ -144,6 +145,9 @@ impl Metrics {
 pub trait Tap: Send {
     /// These exchanges have ended, each with its client's name.
     fn batch(&mut self, exchanges: &mut dyn Iterator<Item = (&Exchange, &str)>, now: Instant);
+
+    /// What upstreams said of their own time in those exchanges.
+    fn told(&mut self, _told: &[Told]) {}
 
     /// Time has passed: about ten times a second.
     fn tick(&mut self, now: Instant);
@@ -298,6 +302,7 @@ fn fold(batch: Batch, metrics: &Metrics, taps: &mut [Box<dyn Tap>], log: &LogWri
     drop((tables, accounts));
     for tap in taps {
         tap.batch(&mut batch.exchanges.iter().zip(batch.names.iter()), now);
+        tap.told(&batch.told);
     }
     if !batch.records.is_empty() {
         metrics.memory().keep(batch.records);

@@ -44,6 +44,9 @@ fn slow(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
     })
 }
 
+/// The part of what the dearest component explains that one within it explains as well.
+const INNERMOST: f64 = 0.8;
+
 /// Something the upstream waits for takes longer, and that explains it.
 fn component(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
     let usual = facts.usual?;
@@ -54,13 +57,17 @@ fn component(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
         let (now, before) = (facts.now.components.get(name), usual.components.get(name));
         (now.mean() - before.mean()) * now.count / facts.now.service.count
     };
-    let names = facts.now.components.iter().map(|(name, _)| name);
-    let name = names.max_by(|a, b| longer(*a).total_cmp(&longer(*b)))?;
+    let names = || facts.now.components.iter().map(|(name, _)| name);
+    let most = names().map(longer).fold(0.0, f64::max);
+    // Components stand within one another: of those that explain about as much, the shortest is the innermost.
+    let alike = names().filter(|name| longer(*name) >= most * INNERMOST);
+    let own = |name: &u64| facts.now.components.get(*name).mean();
+    let name = alike.min_by(|a, b| own(a).total_cmp(&own(b)))?;
     let mean = |span: &Span| span.components.get(name).mean();
     let explained = longer(name) / harm.service;
     // Where everything takes longer, what is waited for is not to blame for the rest.
     let rest = |span: &Span| {
-        let known: f64 = span.components.iter().map(|(_, tally)| tally.time).sum();
+        let known = span.components.get(name).time;
         Span::share(span.service.sum - known, span.service.count).max(1e-4)
     };
     let alike = step(facts.ratio(rest) - 1.0, 0.5);

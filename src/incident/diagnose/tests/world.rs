@@ -17,6 +17,7 @@ const SLOTS: f64 = 16.0;
 const SERVICE: f64 = 0.040;
 const DATABASE: f64 = 0.020;
 const DATABASE_NAME: u64 = 7;
+const CALLER_NAME: u64 = 8;
 /// Of all requests, those that the cache is asked for, and has.
 const CACHEABLE: f64 = 0.6;
 const HITS: f64 = 0.8;
@@ -245,9 +246,11 @@ impl World {
             event.fate = Fate::Failed;
         }
         event.phases[4] = service;
-        self.history
-            .current()
-            .component(DATABASE_NAME, database * conditions.service);
+        let database = database * conditions.service;
+        let current = self.history.current();
+        current.component(DATABASE_NAME, database);
+        // What calls the database tells of itself too.
+        current.component(CALLER_NAME, database + 0.002);
         event
     }
 
