@@ -1,7 +1,8 @@
 //! The recent past of one upstream: two minutes by the second, a day by the minute, and what is usual.
 //!
 //! The usual is a sum that fades (time constant ten minutes), of seconds in which nothing was wrong and which are half a
-//! minute old: the beginning of an incident never becomes the measure it is held to. Constant memory. Depends on
+//! minute old: the beginning of an incident never becomes the measure it is held to, but for the first that is ever
+//! seen. Constant memory. Depends on
 //! its neighbours in this room.
 
 use std::collections::VecDeque;
@@ -66,7 +67,9 @@ impl History {
         }
         self.seconds.push_back((second, well));
         if let Some(at) = self.seconds.len().checked_sub(SETTLE + 1)
-            && let Some((settled, true)) = self.seconds.get(at)
+            && let Some((settled, was_well)) = self.seconds.get(at)
+            // Where nothing is known, what there is is the usual: what lags from the start would else hide all the rest.
+            && (*was_well || self.usual().is_none())
         {
             self.usual.fade(FADE);
             self.usual.merge(settled, 1.0);
@@ -194,6 +197,21 @@ mod tests {
         let usual = history.usual().unwrap();
         assert!(usual.rate(usual.demand) > 55.0);
         assert_eq!(history.minutes().count(), 60);
+    }
+
+    #[test]
+    fn what_is_never_well_is_usual_all_the_same() {
+        let mut history = History::default();
+        for _ in 0..100 {
+            second(&mut history, 10, false);
+        }
+        let known = history.usual().unwrap().seconds;
+        assert!((KNOWN..KNOWN + 1.0).contains(&known), "{known}");
+        for _ in 0..100 {
+            second(&mut history, 20, true);
+        }
+        let usual = history.usual().unwrap();
+        assert!(usual.rate(usual.demand) > 15.0);
     }
 
     #[test]

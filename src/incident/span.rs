@@ -126,6 +126,19 @@ impl Moments {
         }
     }
 
+    /// How much the values vary: their squared coefficient of variation, were they lognormal, against that of an
+    /// exponential's values; 1 at least.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        /// What this estimate says of an exponential.
+        const EXPONENTIAL: f64 = 2.17;
+        if self.count <= 0.0 || self.sum <= 0.0 {
+            return 1.0;
+        }
+        let skew = 2.0 * (self.mean().ln() - self.logs / self.count);
+        ((skew.exp() - 1.0) / EXPONENTIAL).max(1.0)
+    }
+
     /// The geometric mean; zero of none.
     #[must_use]
     pub fn typical(&self) -> f64 {

@@ -31,7 +31,7 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     let failures = tally.failed.max(fact.failures);
     let failing = Span::share(failures, attempts);
     let unreachable = Span::share(tally.unreachable, tally.count);
-    let peers = others(facts, id);
+    let peers = others(&facts.now, id);
     let alone = facts.endpoints.len() <= 1 && peers.count <= 0.0;
     let apart = failing - Span::share(peers.failed, peers.count);
     let few = step(failures, 3.0);
@@ -73,11 +73,15 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     })
 }
 
+/// The exponent of the odds at which a difference is halfway to be believed: of so many endpoints, so often looked at,
+/// chance makes one stand out by half of it once in a while.
+const UNLIKELY: f64 = 20.0;
+
 /// The one whose requests take far longer than its peers', if there is one.
 fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     let slow = |id: u64| {
         let own = facts.now.endpoints.get(id);
-        let peers = others(facts, id);
+        let peers = others(&facts.now, id);
         let before = facts.usual.map(|usual| usual.endpoints.get(id).mean());
         (own, peers, before.filter(|mean| *mean > 0.0))
     };
@@ -102,7 +106,19 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     } else {
         0.85
     };
-    let confidence = step(apart - 1.0, 0.7) * grown * felt * explained;
+    // Where all are slower than before, requests queue in all of them, and never as long in one as in the other.
+    let others_before = facts.usual.map_or(0.0, |usual| others(usual, id).mean());
+    let all_slower = step(Span::share(peers.mean(), others_before) - 1.0, 0.7);
+    // The balancer turns from an endpoint after one long answer, so that a few long ones are all there is of it.
+    let spread = facts.usual.unwrap_or(&facts.now).service.spread();
+    let chance = facts::surprise(own.count, apart, spread);
+    let confidence = step(chance, UNLIKELY)
+        * step(apart - 1.0, 0.7)
+        * step(lasting(facts, id) - 1.0, 0.5)
+        * grown
+        * felt
+        * explained
+        * (1.0 - 0.7 * all_slower);
     Some(Verdict {
         cause: Cause::SlowEndpoint,
         subject: Subject::Endpoint(id),
@@ -129,10 +145,22 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     })
 }
 
+/// How many times its peers' time the endpoint took in the least of three stretches of the last ten seconds: a moment's
+/// queue in one of them is over in the next.
+fn lasting(facts: &Facts<'_>, id: u64) -> f64 {
+    let stretches = [(3, 0), (6, 3), (10, 6)].map(|(from, to)| facts.history.between(from, to));
+    let asked = stretches.iter().filter_map(|span| {
+        let (own, peers) = (span.endpoints.get(id), others(span, id));
+        (own.count > 0.0 && peers.count > 0.0).then(|| Span::share(own.mean(), peers.mean()))
+    });
+    let least = asked.fold(f64::INFINITY, f64::min);
+    if least.is_finite() { least } else { 1.0 }
+}
+
 /// All endpoints but one.
-fn others(facts: &Facts<'_>, id: u64) -> Tally {
+fn others(span: &Span, id: u64) -> Tally {
     let mut sum = Tally::default();
-    for (other, tally) in facts.now.endpoints.iter() {
+    for (other, tally) in span.endpoints.iter() {
         if other != id {
             sum.count += tally.count;
             sum.time += tally.time;

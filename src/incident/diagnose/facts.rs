@@ -137,6 +137,16 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// How little chance it is that `count` times have a mean `ratio` times what they should have, as the exponent of the
+/// odds against it. Exact in the limit for exponential times (Cramér); those that vary `spread` times as much say
+/// as much less.
+pub(super) fn surprise(count: f64, ratio: f64, spread: f64) -> f64 {
+    if ratio <= 1.0 {
+        return 0.0;
+    }
+    count * (ratio - 1.0 - ratio.ln()) / spread.max(1.0)
+}
+
 /// Requests a second.
 pub(super) fn demand(span: &Span) -> f64 {
     span.rate(span.demand)
@@ -171,4 +181,34 @@ pub(super) fn refused(span: &Span) -> f64 {
 /// The share of what reached the upstream that it failed.
 pub(super) fn failed(span: &Span) -> f64 {
     Span::share(span.failed, span.sent.max(span.failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Means of `count` exponential times: how many of so many exceed what is called a surprise of `exponent`.
+    fn exceeding(count: u32, exponent: f64, rng: &mut fastrand::Rng) -> f64 {
+        const TRIALS: u32 = 20_000;
+        let mut exceed = 0_u32;
+        for _ in 0..TRIALS {
+            let sum: f64 = (0..count).map(|_| -(1.0 - rng.f64()).ln()).sum();
+            let ratio = sum / f64::from(count);
+            exceed += u32::from(surprise(f64::from(count), ratio, 1.0) > exponent);
+        }
+        f64::from(exceed) / f64::from(TRIALS)
+    }
+
+    #[test]
+    fn a_surprise_is_as_rare_as_it_says_however_few_are_counted() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for count in [2, 5, 30] {
+            for exponent in [2.0_f64, 4.0, 6.0] {
+                let share = exceeding(count, exponent, &mut rng);
+                assert!(share <= (-exponent).exp(), "{count}, {exponent}: {share}");
+            }
+        }
+        assert!(surprise(100.0, 2.0, 4.0) < surprise(100.0, 2.0, 1.0) / 3.9);
+        assert!(surprise(100.0, 0.5, 1.0) <= 0.0);
+    }
 }

@@ -30,6 +30,8 @@ const COUNT: f64 = 5.0;
 /// A time has to grow by this factor in the mean, by this one in the typical case,
 const FACTOR: f64 = 1.5;
 const TYPICAL: f64 = 1.15;
+/// by more than chance would have it once in so many days (see [`facts::surprise`]),
+const UNLIKELY: f64 = 12.0;
 /// and by so many seconds: a twentieth of the usual is nobody's incident on a fast upstream.
 const LEAST: f64 = 0.010;
 
@@ -88,7 +90,9 @@ fn slower(facts: &Facts<'_>, of: fn(&Span) -> Moments) -> f64 {
     let (now, usual) = (of(&facts.now), of(usual));
     let excess = now.mean() - usual.mean();
     let grown = now.mean() >= usual.mean() * FACTOR && now.typical() >= usual.typical() * TYPICAL;
-    if now.count >= COUNT && grown && excess >= LEAST {
+    let ratio = Span::share(now.mean(), usual.mean());
+    let chance = facts::surprise(now.count, ratio, usual.spread()) < UNLIKELY && usual.mean() > 0.0;
+    if now.count >= COUNT && grown && !chance && excess >= LEAST {
         excess
     } else {
         0.0

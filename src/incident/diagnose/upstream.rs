@@ -60,21 +60,45 @@ fn component(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
     let names = || facts.now.components.iter().map(|(name, _)| name);
     let most = names().map(longer).fold(0.0, f64::max);
     // Components stand within one another: of those that explain about as much, the shortest is the innermost.
-    let alike = names().filter(|name| longer(*name) >= most * INNERMOST);
+    let about_as_much = |name: u64| longer(name) >= most * INNERMOST;
     let own = |name: &u64| facts.now.components.get(*name).mean();
-    let name = alike.min_by(|a, b| own(a).total_cmp(&own(b)))?;
+    let name = names()
+        .filter(|name| about_as_much(*name))
+        .min_by(|a, b| own(a).total_cmp(&own(b)))?;
     let mean = |span: &Span| span.components.get(name).mean();
-    let explained = longer(name) / harm.service;
-    // Where everything takes longer, what is waited for is not to blame for the rest.
+    // Where everything takes longer, what is waited for is not to blame for the rest: the other components, where
+    // they are told, else whatever is not told. What is not told holds the wait for a slot as well, and a slow component
+    // fills the slots.
+    let known = |name: &u64| usual.components.get(*name).time > 0.0;
+    let others: Vec<u64> = names()
+        .filter(|name| !about_as_much(*name))
+        .filter(known)
+        .collect();
     let rest = |span: &Span| {
         let known = span.components.get(name).time;
         Span::share(span.service.sum - known, span.service.count).max(1e-4)
     };
-    let alike = step(facts.ratio(rest) - 1.0, 0.5);
+    let sum = |span: &Span| {
+        let means = others.iter().map(|name| span.components.get(*name).mean());
+        means.sum::<f64>()
+    };
+    let alike = if others.is_empty() {
+        facts.ratio(rest)
+    } else {
+        facts.ratio(sum)
+    };
+    let alike = step(alike - 1.0, 0.5);
+    let explained = longer(name) / harm.service;
+    let of_told = if others.is_empty() {
+        0.0
+    } else {
+        let told: f64 = others.iter().map(|name| longer(*name).max(0.0)).sum();
+        Span::share(longer(name), longer(name) + told) * step(explained, 0.15)
+    };
     Some(Verdict {
         cause: Cause::SlowComponent,
         subject: Subject::Component(name),
-        confidence: step(explained, 0.4)
+        confidence: step(explained.max(of_told), 0.4)
             * step(facts.ratio(mean) - 1.0, 0.3)
             * (1.0 - 0.9 * alike)
             * (1.0 - 0.8 * load::one_clients(facts)),
