@@ -3,7 +3,7 @@ CARGO ?= cargo
 NPM ?= npm
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dashboard test-dashboard screenshots bench bench-overload bench-micro docs lint packages
+.PHONY: help run test dashboard test-dashboard screenshots bench bench-overload bench-incidents bench-micro docs lint packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: packages ## measure against nginx and HAProxy; BENCH="--rounds 3 --only g
 
 bench-overload: packages ## goodput and victims under overload; BENCH="--seconds 5 --scenario 10x,flood" narrows it
 	$(CARGO) bench --locked --bench overload -- $(BENCH)
+
+bench-incidents: packages ## what the proxy says is wrong, against injected faults; BENCH="--seeds 5 --only Slow" narrows it
+	$(CARGO) bench --locked --bench incidents -- $(BENCH)
 
 bench-micro: ## nanoseconds of each policy; BENCH="breaker" narrows it
 	$(CARGO) bench --locked --no-default-features --bench micro -- $(BENCH)

@@ -1,0 +1,158 @@
+//! What goes wrong in a drill, and what has to be said of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::clients;
+
+/// The endpoint that faults of one endpoint befall.
+pub(super) const VICTIM: usize = 1;
+
+/// How an endpoint is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Gone {
+    #[default]
+    No,
+    /// Nobody listens any more.
+    Refuses,
+    /// Every connection is closed at once.
+    Resets,
+    /// Every request is answered with 500.
+    Fails,
+}
+
+/// How the cache comes to answer less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Bust {
+    #[default]
+    No,
+    /// Half of what could be stored may not be any more.
+    HalfStored,
+    /// Nothing may be stored any more.
+    NotStored,
+    /// Every URL is asked for once: somebody added a parameter.
+    NewUrls,
+}
+
+/// How things are at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Conditions {
+    /// Times as long as usual: everything, the database, the victim.
+    pub(crate) service: f64,
+    pub(crate) database: f64,
+    pub(crate) victim: f64,
+    /// The part of the requests that fails.
+    pub(crate) errors: f64,
+    pub(crate) gone: Gone,
+    pub(crate) bust: Bust,
+    /// Times as many requests as usual: of everybody, and how many the noisy client makes besides, a second.
+    pub(crate) rate: f64,
+    pub(crate) flood: f64,
+    /// Times as long as usual: the noisy client's requests.
+    pub(crate) dear: f64,
+    /// Times that clients ask again at once for what failed.
+    pub(crate) again: u32,
+    /// The pause clients make while they send a body.
+    pub(crate) pause: Duration,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            service: 1.0,
+            database: 1.0,
+            victim: 1.0,
+            errors: 0.001,
+            gone: Gone::No,
+            bust: Bust::No,
+            rate: 1.0,
+            flood: 0.0,
+            dear: 1.0,
+            again: 0,
+            pause: Duration::ZERO,
+        }
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// One client makes so many requests a second more.
+    Flood(f64),
+    /// One client asks for what takes so many times as long, and three times as often.
+    Dear(f64),
+    /// Everybody makes so many times as many requests.
+    Spike(f64),
+    Slow(f64),
+    SlowEndpoint(f64),
+    SlowDatabase(f64),
+    Errors(f64),
+    Down(Gone),
+    Cache(Bust),
+    /// A third fails, and clients ask so many times again.
+    Storm(u32),
+    SlowClients(Duration),
+    /// The proxy gets half of the processor, in turns of this length.
+    Stalls(Duration),
+}
+
+impl Fault {
+    /// The conditions with this fault among them.
+    pub(super) fn apply(self, mut conditions: Conditions) -> Conditions {
+        match self {
+            Self::Flood(rate) => conditions.flood = rate,
+            Self::Dear(times) => (conditions.dear, conditions.flood) = (times, 20.0),
+            Self::Spike(times) => conditions.rate = times,
+            Self::Slow(times) => conditions.service = times,
+            Self::SlowEndpoint(times) => conditions.victim = times,
+            Self::SlowDatabase(times) => conditions.database = times,
+            Self::Errors(part) => conditions.errors = part,
+            Self::Down(gone) => conditions.gone = gone,
+            Self::Cache(bust) => conditions.bust = bust,
+            Self::Storm(again) => (conditions.errors, conditions.again) = (0.33, again),
+            Self::SlowClients(pause) => conditions.pause = pause,
+            Self::Stalls(_) => {}
+        }
+        conditions
+    }
+
+    /// In turns of what length the proxy does not run.
+    pub(super) const fn stalls(self) -> Option<Duration> {
+        match self {
+            Self::Stalls(turn) => Some(turn),
+            _ => None,
+        }
+    }
+
+    /// The contract's word for it.
+    pub(crate) const fn cause(self) -> &'static str {
+        match self {
+            Self::Flood(_) | Self::Dear(_) => "noisy_client",
+            Self::Spike(_) => "load_spike",
+            Self::Slow(_) => "slow_upstream",
+            Self::SlowEndpoint(_) => "slow_endpoint",
+            Self::SlowDatabase(_) => "slow_component",
+            Self::Errors(_) => "upstream_errors",
+            Self::Down(_) => "endpoint_down",
+            Self::Cache(_) => "cache_failure",
+            Self::Storm(_) => "retry_storm",
+            Self::SlowClients(_) => "slow_clients",
+            Self::Stalls(_) => "proxy_saturated",
+        }
+    }
+
+    /// Cause and subject of the right verdict.
+    pub(super) fn verdict(self, endpoints: &[SocketAddr]) -> (String, String) {
+        let subject = match self {
+            Self::Flood(_) | Self::Dear(_) => clients::source(clients::NOISY).to_string(),
+            Self::SlowEndpoint(_) | Self::Down(_) => {
+                let victim = endpoints.get(VICTIM);
+                format!("app/{}", victim.expect("there is a victim"))
+            }
+            Self::SlowDatabase(_) => "db".to_owned(),
+            Self::Stalls(_) => "tidegate".to_owned(),
+            _ => "app".to_owned(),
+        };
+        (self.cause().to_owned(), subject)
+    }
+}
