@@ -52,6 +52,7 @@ mod host;
 mod isolations;
 mod openapi;
 mod problem;
+mod profile;
 mod serve;
 mod session;
 mod usage;
@@ -200,6 +201,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/why/{request_id}", get(why))
         .route("/api/v1/config", get(config))
         .route("/api/v1/openapi.json", get(openapi))
+        .route("/debug/pprof/profile", get(profile::cpu))
+        .route("/debug/pprof/heap", get(profile::heap))
         .route("/api/v1/reload", post(change::reload))
         .route("/api/v1/drain", post(change::drain))
         .fallback(not_found)

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 26] = [
+pub(super) const GET_PATHS: [(&str, &str); 28] = [
     ("/", "The dashboard."),
     ("/livez", "200 while the process runs."),
     (
@@ -91,6 +91,11 @@ pub(super) const GET_PATHS: [(&str, &str); 26] = [
     ),
     ("/api/v1/config", "The configuration in use, resolved."),
     ("/api/v1/openapi.json", "This description."),
+    (
+        "/debug/pprof/profile",
+        "Where processor time goes, sampled for `seconds` (default 10): for pprof, or with `format=svg` as a flamegraph.",
+    ),
+    ("/debug/pprof/heap", "501: the allocator keeps no profile."),
 ];
 
 /// Every path that answers POST, what it does, and the status on success.
@@ -184,9 +189,10 @@ fn purge(reason: &Value) -> Value {
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for (path, what) in GET_PATHS {
+        let status = if path == "/debug/pprof/heap" { "501" } else { "200" };
         let mut operation = json!({
             "summary": what,
-            "responses": { "200": answer(path, what), "default": { "$ref": "#/components/responses/Problem" } },
+            "responses": { status: answer(path, what), "default": { "$ref": "#/components/responses/Problem" } },
         });
         if let Some(operation) = operation.as_object_mut() {
             operation.insert("parameters".into(), parameters(path));
@@ -250,6 +256,8 @@ fn answer(path: &str, what: &str) -> Value {
         "/" => json!({ "text/html": {} }),
         "/livez" | "/readyz" => json!({ "text/plain": {} }),
         "/metrics" => json!({ "application/openmetrics-text": {} }),
+        "/debug/pprof/profile" => json!({ "application/octet-stream": {}, "image/svg+xml": {} }),
+        "/debug/pprof/heap" => json!({ "application/problem+json": {} }),
         // As a list, or as they come.
         "/api/v1/events" => json!({ "application/json": {}, "text/event-stream": {} }),
         "/api/v1/stream" => json!({ "text/event-stream": {} }),
@@ -276,6 +284,10 @@ fn parameters(path: &str) -> Value {
         "/api/v1/scale/{upstream}" | "/api/v1/upstreams/{upstream}" => {
             json!([in_path("upstream")])
         }
+        "/debug/pprof/profile" => json!([
+            in_query("seconds", &[]),
+            in_query("format", &["pprof", "svg"])
+        ]),
         _ if path.contains('{') => json!([in_path("request_id")]),
         _ => json!([]),
     }

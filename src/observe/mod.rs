@@ -20,6 +20,7 @@ pub mod inflight;
 pub mod log_writer;
 mod names;
 pub mod process;
+pub mod profile;
 pub mod prometheus;
 mod proto;
 pub mod recorder;

@@ -46,7 +46,7 @@ fn table(page: &mut String, root: &Value, schema: &Value, path: &str) {
 /// The table that a property holds, and what stands for its name: one, several by name, or a list.
 fn inner<'a>(root: &'a Value, property: &'a Value) -> Option<(&'a Value, &'static str)> {
     let resolve = |value: &'a Value| match value["$ref"].as_str() {
-        Some(name) => &root["$defs"][name.trim_start_matches("#/$defs/")],
+        Some(name) => root.pointer(name.trim_start_matches('#')).unwrap_or(value),
         None => value,
     };
     let candidates = [

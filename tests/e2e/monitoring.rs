@@ -290,3 +290,21 @@ fn the_dashboards_have_the_form_grafana_reads() {
     }
     assert_eq!(dashboards.len(), 5);
 }
+
+#[test]
+fn a_profile_of_the_processor_is_taken_and_drawn() {
+    let origin = Origin::saying("hello");
+    let proxy = Proxy::in_front_of(origin.address());
+    let pprof = proxy.admin_get("/debug/pprof/profile?seconds=1");
+    assert_eq!(pprof.status, 200);
+    assert_eq!(pprof.body.get(..2), Some(&[0x1f, 0x8b][..]), "gzip");
+    let picture = proxy.admin_get("/debug/pprof/profile?seconds=1&format=svg");
+    assert_eq!(picture.header("content-type"), Some("image/svg+xml"));
+    assert!(picture.text().contains("<svg"));
+    for bad in ["seconds=0", "seconds=61", "seconds=x", "format=png"] {
+        let answer = proxy.admin_get(&format!("/debug/pprof/profile?{bad}"));
+        assert_eq!(answer.status, 400, "{bad}");
+    }
+    assert_eq!(proxy.admin_get("/debug/pprof/heap").status, 501);
+    assert_eq!(proxy.get("/").status, 200);
+}
