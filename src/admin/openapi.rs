@@ -189,7 +189,11 @@ fn purge(reason: &Value) -> Value {
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for (path, what) in GET_PATHS {
-        let status = if path == "/debug/pprof/heap" { "501" } else { "200" };
+        let status = if path == "/debug/pprof/heap" {
+            "501"
+        } else {
+            "200"
+        };
         let mut operation = json!({
             "summary": what,
             "responses": { status: answer(path, what), "default": { "$ref": "#/components/responses/Problem" } },

@@ -70,6 +70,7 @@ fn write(sampling: Sampling, format: Format) -> Result<(&'static str, Vec<u8>), 
 fn problem(error: &Error) -> Problem {
     let status = match error {
         Error::Busy => StatusCode::CONFLICT,
+        Error::Idle => StatusCode::NOT_FOUND,
         Error::Failed(_) | Error::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Problem::new(status, error.to_string())

@@ -77,21 +77,28 @@ fn attend(
     orders: &Sender<Order>,
     news: &Receiver<News>,
 ) -> io::Result<()> {
+    let mut stale = true;
     while !app.is_done() {
-        terminal.draw(|frame| draw::draw(frame, app))?;
-        if event::poll(LOOK)?
-            && let Event::Key(key) = event::read()?
-            && key.kind == KeyEventKind::Press
-            && let Some(order) = app.press(key)
-        {
-            // Whoever takes it lives as long as this.
-            drop(orders.send(order));
+        if std::mem::take(&mut stale) {
+            terminal.draw(|frame| draw::draw(frame, app))?;
+        }
+        if event::poll(LOOK)? {
+            // A key, or another size of the terminal.
+            stale = true;
+            if let Event::Key(key) = event::read()?
+                && key.kind == KeyEventKind::Press
+                && let Some(order) = app.press(key)
+            {
+                // Whoever takes it lives as long as this.
+                drop(orders.send(order));
+            }
         }
         match news.try_recv() {
             Ok(News::Shot(shot)) => app.look(*shot),
             Ok(News::Said(text)) => app.say(text),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => continue,
         }
+        stale = true;
     }
     Ok(())
 }

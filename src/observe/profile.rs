@@ -29,6 +29,11 @@ pub enum Error {
     /// The profiler failed.
     #[error("the profiler failed: {0}")]
     Failed(#[from] pprof::Error),
+    /// Nothing ran while it was sampled.
+    #[error(
+        "there is nothing to draw: the process was idle meanwhile; ask for more seconds, or under load"
+    )]
+    Idle,
     /// What was sampled cannot be written.
     #[error("the profile cannot be written: {0}")]
     Io(#[from] std::io::Error),
@@ -110,8 +115,11 @@ impl Profile {
     /// As a picture of the stacks, each as wide as the time spent in it (SVG).
     ///
     /// # Errors
-    /// When it cannot be drawn.
+    /// When there is nothing to draw, or it cannot be drawn.
     pub fn flamegraph(&self) -> Result<Vec<u8>, Error> {
+        if self.0.data.is_empty() {
+            return Err(Error::Idle);
+        }
         let mut svg = Vec::new();
         self.0.flamegraph(&mut svg)?;
         Ok(svg)

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -298,7 +299,20 @@ fn a_profile_of_the_processor_is_taken_and_drawn() {
     let pprof = proxy.admin_get("/debug/pprof/profile?seconds=1");
     assert_eq!(pprof.status, 200);
     assert_eq!(pprof.body.get(..2), Some(&[0x1f, 0x8b][..]), "gzip");
-    let picture = proxy.admin_get("/debug/pprof/profile?seconds=1&format=svg");
+    let drawn = AtomicBool::new(false);
+    let picture = std::thread::scope(|scope| {
+        // Something to see.
+        scope.spawn(|| {
+            let mut client = Client::connect(proxy.address());
+            while !drawn.load(Ordering::Relaxed) {
+                assert_eq!(client.get("/").status, 200);
+            }
+        });
+        let picture = proxy.admin_get("/debug/pprof/profile?seconds=2&format=svg");
+        drawn.store(true, Ordering::Relaxed);
+        picture
+    });
+    assert_eq!(picture.status, 200, "{}", picture.text());
     assert_eq!(picture.header("content-type"), Some("image/svg+xml"));
     assert!(picture.text().contains("<svg"));
     for bad in ["seconds=0", "seconds=61", "seconds=x", "format=png"] {
