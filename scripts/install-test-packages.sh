@@ -14,6 +14,7 @@ nginx           nginx    origin and peer in the benchmark
 nodejs          node     runs the dashboard's tests
 npm             npm      installs what they and the dashboard's build need
 openssl         openssl  a second TLS implementation, to check certificates from outside
+postgresql      pg_ctlcluster  keeps a usage ledger
 procps          ps       looks at processes from outside
 prometheus      prometheus  scrapes the proxy, and checks its rules and dashboards (promtool)
 python3         python3  scripts that check documents and examples
@@ -70,7 +71,7 @@ $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 
 # Nor may it start at the next boot. Only what was installed just now: one that was here is its owner's.
 if [ -d /run/systemd/system ]; then
-    for service in nginx haproxy prometheus; do
+    for service in nginx haproxy postgresql prometheus; do
         case " $missing " in
         *" $service "*) $as_root systemctl disable --now "$service" || true ;;
         esac

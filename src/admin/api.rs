@@ -61,7 +61,9 @@ pub struct Status {
 /// How the usage ledger fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageState {
-    /// Its file; null: it is kept in memory, for a day.
+    /// Where it is: `sqlite:PATH`, `postgres://…`, or `memory`.
+    pub store: String,
+    /// Its file; null: it is in none.
     pub file: Option<String>,
     /// When it was last written; null: never.
     pub written: Option<String>,

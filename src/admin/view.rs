@@ -85,8 +85,9 @@ fn usage(ledger: &Ledger) -> api::UsageState {
     api::UsageState {
         file: match &ledger.place {
             Place::File(path) => Some(path.display().to_string()),
-            Place::Memory(_) => None,
+            Place::Memory(_) | Place::Postgres(_) => None,
         },
+        store: ledger.shown.clone(),
         written: written.map(|at| rfc3339(at * 1_000_000)),
         pending: health.pending(),
         dropped: health.dropped(),

@@ -105,11 +105,16 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
     for table in ["server", "admin", "telemetry", "usage"] {
         compare(table, "", before.get(table), after.get(table), &mut changes);
     }
+    let hidden = || Some("<redacted>".to_owned());
     if let (Some(old), Some(new)) = (&old.admin.token, &new.admin.token)
         && old.expose() != new.expose()
     {
-        let hidden = Some("<redacted>".to_owned());
-        changes.push(value("admin", "token", hidden.clone(), hidden));
+        changes.push(value("admin", "token", hidden(), hidden()));
+    }
+    // What is shown of both is compared above.
+    let (store, newer) = (&old.usage.store, &new.usage.store);
+    if store != newer && store.to_string() == newer.to_string() {
+        changes.push(value("usage", "store", hidden(), hidden()));
     }
     let names = |plan: &Plan| Some(plan.tiers.join(", "));
     if old.tiers != new.tiers {

@@ -326,12 +326,8 @@ fn headers(headers: &[(HeaderName, HeaderValue)]) -> BTreeMap<Spanned<String>, S
 }
 
 fn usage(usage: &Usage) -> RawUsage {
-    let store = usage.file.as_ref().map_or_else(
-        || "memory".to_owned(),
-        |file| format!("sqlite:{}", file.display()),
-    );
     RawUsage {
-        store: store.into(),
+        store: RawSecret::Literal(usage.store.to_string()).into(),
         keep: Time(usage.keep).into(),
     }
 }

@@ -430,8 +430,8 @@ pub struct HeaderEdits {
 /// `[usage]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// The ledger's file; none: it is kept in memory.
-    pub file: Option<PathBuf>,
+    /// Where the ledger is.
+    pub store: UsageStore,
     /// How long days are kept.
     pub keep: Duration,
 }
@@ -439,8 +439,34 @@ pub struct Usage {
 impl Default for Usage {
     fn default() -> Self {
         Self {
-            file: None,
+            store: UsageStore::Memory,
             keep: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// Where the ledger is. Shown without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageStore {
+    /// In memory: gone with the process.
+    Memory,
+    /// In this file.
+    File(PathBuf),
+    /// In `PostgreSQL`.
+    Postgres {
+        /// Where, and with which password.
+        url: Secret,
+        /// The same without it.
+        shown: String,
+    },
+}
+
+impl std::fmt::Display for UsageStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::File(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres { shown, .. } => f.write_str(shown),
         }
     }
 }

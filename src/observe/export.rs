@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle as Task, LocalSet};
 
+pub(crate) use self::client::system_tls;
 pub use self::queue::Counts;
 use self::queue::Queue;
 use super::trace::Record;

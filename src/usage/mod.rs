@@ -7,12 +7,17 @@
 mod database;
 mod migrate;
 mod peak;
+mod postgres;
 pub mod report;
 pub mod rollup;
 pub mod store;
 pub mod sums;
 mod traces;
 pub mod writer;
+
+#[cfg(test)]
+#[path = "../../tests/support/postgresql.rs"]
+pub(crate) mod postgresql;
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +27,7 @@ use self::rollup::Folder;
 use self::store::{Keep, Place};
 use self::writer::{Health, Writer};
 use crate::clock::SystemClock;
-use crate::config::plan::Usage;
+use crate::config::plan::{Usage, UsageStore};
 use crate::engine::registry::Directories;
 
 /// How long hours and minutes are kept, if days are.
@@ -34,6 +39,8 @@ const MINUTES: Duration = Duration::from_secs(8 * 86_400);
 pub struct Ledger {
     /// Where it is.
     pub place: Place,
+    /// The same, as it can be shown to anybody.
+    pub shown: String,
     /// How long it is kept.
     pub keep: Keep,
     /// How it fares.
@@ -44,13 +51,17 @@ impl Ledger {
     /// The ledger that a plan asks for.
     #[must_use]
     pub fn of(usage: &Usage) -> Self {
-        let place = match &usage.file {
-            Some(file) => Place::File(file.clone()),
+        let place = match &usage.store {
+            UsageStore::File(file) => Place::File(file.clone()),
             // Of its own in each process, and in each test of one.
-            None => Place::Memory(format!("tidegate-{:x}", SystemClock.unix_micros())),
+            UsageStore::Memory => {
+                Place::Memory(format!("tidegate-{:x}", SystemClock.unix_micros()))
+            }
+            UsageStore::Postgres { url, .. } => Place::Postgres(url.clone()),
         };
         Self {
             place,
+            shown: usage.store.to_string(),
             keep: Keep {
                 minutes: MINUTES.min(usage.keep),
                 hours: HOURS.min(usage.keep),

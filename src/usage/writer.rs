@@ -236,7 +236,7 @@ impl Ledger {
                 );
             }
             // A connection that failed may be what is wrong; but a ledger in memory lives in its connection.
-            if matches!(self.place, Place::File(_)) {
+            if !matches!(self.place, Place::Memory(_)) {
                 self.store = None;
             }
             self.again = now.after(self.pause);

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::http_origin::Origin;
+use crate::support::postgresql::Server;
 use crate::support::proxy::{Proxy, Setup};
 use crate::support::reply::Reply;
 use crate::support::wait::eventually;
@@ -77,13 +78,26 @@ fn agrees(proxy: &Proxy, expected: &Count) {
 
 #[test]
 fn the_report_equals_the_log_over_a_restart_and_a_kill() {
-    let origin = Origin::http1(|seen| Reply::ok("z".repeat(seen.body.len() + 5)));
     let dir = tempfile::tempdir().unwrap();
-    let config = format!(
-        "[clients]\nhash_key = \"a-key-for-the-test\"\n[upstreams.app]\nendpoints = [\"{}\"]\n[usage]\nstore = \"sqlite:{}\"\n",
+    equals_the_log(&format!("sqlite:{}", dir.path().join("usage.db").display()));
+}
+
+#[test]
+fn so_it_does_in_postgresql() {
+    let server = Server::start();
+    equals_the_log(&server.database("ledger"));
+}
+
+fn config(origin: &Origin, store: &str) -> String {
+    format!(
+        "[clients]\nhash_key = \"a-key-for-the-test\"\n[upstreams.app]\nendpoints = [\"{}\"]\n[usage]\nstore = \"{store}\"\n",
         origin.address(),
-        dir.path().join("usage.db").display()
-    );
+    )
+}
+
+fn equals_the_log(store: &str) {
+    let origin = Origin::http1(|seen| Reply::ok("z".repeat(seen.body.len() + 5)));
+    let config = config(&origin, store);
     let mut proxy = Setup::config(&config).start();
     ask(&proxy, &["one", "two", "three"], 40);
     proxy.access_log_entry("the last", |line| line["client"] != "");
@@ -123,7 +137,8 @@ fn the_report_equals_the_log_over_a_restart_and_a_kill() {
     let hours = proxy
         .admin_get("/api/v1/usage/hours?from=-1d&limit=2")
         .json();
-    assert!(hours["hours"].as_array().unwrap().len() >= 3);
+    let drawn = hours["hours"].as_array();
+    assert!(drawn.is_some_and(|drawn| drawn.len() >= 3), "{hours}");
     for bad in ["from=now", "by=colour", "from=-1h&to=-2h", "limit=x"] {
         assert_eq!(
             proxy.admin_get(&format!("/api/v1/usage?{bad}")).status,
@@ -214,4 +229,44 @@ fn the_report_tells_classes_retries_savings_and_traces() {
     );
     let pairs = proxy.admin_get("/api/v1/traffic").json();
     assert_eq!(pairs["pairs"][0]["calls_per_trace"], 2.5, "{pairs}");
+}
+
+#[test]
+fn a_postgresql_that_is_away_delays_nobody_and_misses_nothing_once_it_is_back() {
+    let origin = Origin::saying("ok");
+    let mut server = Server::start();
+    let url = server.database("ledger");
+    server.kill();
+    let proxy = Setup::config(&config(&origin, &url)).start();
+    let mut expected = Count::new();
+    ask(&proxy, &["one", "two"], 10);
+    eventually("that it is away is said", Duration::from_secs(20), || {
+        proxy.status()["usage"]["error"].is_string()
+    });
+    let status = proxy.status().to_string();
+    assert!(status.contains("postgres://tidegate@") && !status.contains("no-secret"));
+    assert_eq!(proxy.admin_get("/api/v1/usage").status, 503);
+    server.run();
+    let all = |expected: u64| {
+        eventually("all are in the ledger", Duration::from_secs(60), || {
+            let total = &proxy.admin_get("/api/v1/usage").json()["total"];
+            total["requests"] == expected
+        });
+    };
+    all(20);
+    // In the middle, and while something is under way.
+    ask(&proxy, &["one", "two"], 10);
+    server.kill();
+    ask(&proxy, &["one", "two"], 10);
+    proxy.metrics_until("rows wait", |metrics| {
+        let value = |name| metrics.value(name, &[]).unwrap_or_default();
+        value("tidegate_usage_pending") > 0.0 && value("tidegate_usage_write_errors_total") > 1.0
+    });
+    server.run();
+    all(60);
+    add(&mut expected, &logged(&proxy));
+    agrees(&proxy, &expected);
+    let (read, said) = server.sql("ledger", "SELECT SUM(requests) FROM usage_day_total");
+    assert!(read && said == "60", "{said}");
+    assert!(!proxy.stderr().contains("no-secret"));
 }

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod h2;
 pub(crate) mod http_origin;
 pub(crate) mod metrics;
+pub(crate) mod postgresql;
 pub(crate) mod proxy;
 pub(crate) mod raw_origin;
 pub(crate) mod reply;

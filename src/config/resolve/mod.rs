@@ -20,9 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::config::Host;
+
 use super::document::{Dropped, Finding};
 use super::explain;
-use super::plan::{Admin, Plan, Secret, Server, Usage};
+use super::plan::{Admin, Plan, Secret, Server, Usage, UsageStore};
 use super::raw::{Raw, RawAdmin, RawSecret, RawServer, RawUsage, Spanned};
 use super::units::Time;
 
@@ -335,30 +337,39 @@ impl Check<'_> {
         Some(secret)
     }
 
-    /// A secret that a header can carry.
-    fn header_secret(&mut self, raw: &Spanned<RawSecret>) -> Option<Secret> {
-        let (value, file) = match &**raw {
-            RawSecret::Literal(text) => (text.clone(), None),
+    /// A secret as it stands there.
+    fn any_secret(&mut self, raw: &Spanned<RawSecret>) -> Option<Secret> {
+        match &**raw {
+            RawSecret::Literal(text) => Some(Secret::new(text.clone())),
             RawSecret::Env(name) => match std::env::var(name) {
-                Ok(value) => (value, None),
+                Ok(value) => Some(Secret::new(value)),
                 Err(error) => {
                     self.error(raw.span(), format!("environment variable {name}: {error}"));
-                    return None;
+                    None
                 }
             },
             RawSecret::File(path) => {
                 let whole = self.path(path);
                 match std::fs::read_to_string(&whole) {
-                    Ok(text) => (text.trim_end_matches(['\r', '\n']).to_owned(), Some(whole)),
+                    Ok(text) => {
+                        let text = text.trim_end_matches(['\r', '\n']).to_owned();
+                        Some(Secret::from_file(text, whole))
+                    }
                     Err(error) => {
                         let why = io_message(&error);
                         let message = format!("cannot read {}: {why}", whole.display());
                         self.error(raw.span(), message);
-                        return None;
+                        None
                     }
                 }
             }
-        };
+        }
+    }
+
+    /// A secret that a header can carry.
+    fn header_secret(&mut self, raw: &Spanned<RawSecret>) -> Option<Secret> {
+        let secret = self.any_secret(raw)?;
+        let value = secret.expose();
         let is_visible = |c: char| c.is_ascii_graphic() || c == ' ';
         if value.is_empty() || !value.chars().all(is_visible) {
             self.error_hint(
@@ -368,10 +379,7 @@ impl Check<'_> {
             );
             return None;
         }
-        Some(match file {
-            Some(file) => Secret::from_file(value, file),
-            None => Secret::new(value),
-        })
+        Some(secret)
     }
 
     fn usage(&mut self, raw: Option<&RawUsage>) -> Usage {
@@ -379,30 +387,71 @@ impl Check<'_> {
             return Usage::default();
         };
         let keep = self.above_zero(&raw.keep, "keep");
-        let hint = "write \"sqlite:PATH\", or \"memory\" for a day that is gone with the process";
-        let file = match (raw.store.as_str(), raw.store.strip_prefix("sqlite:")) {
+        let Some(secret) = self.any_secret(&raw.store) else {
+            return Usage::default();
+        };
+        let store = match (secret.expose(), secret.expose().strip_prefix("sqlite:")) {
             ("memory", _) => return Usage::default(),
-            (_, Some(path)) if !path.is_empty() => Some(self.path(path)),
-            (store, _) => {
-                let is_postgres =
-                    store.starts_with("postgres:") || store.starts_with("postgresql:");
-                let message = if is_postgres {
-                    "a ledger in PostgreSQL is not carried out by this version yet".to_owned()
-                } else {
-                    format!("`{}` is no place for a ledger", store.escape_debug())
-                };
-                self.error_hint(raw.store.span(), message, hint);
-                None
+            (_, Some(path)) if !path.is_empty() => {
+                let file = self.path(path);
+                if !file.parent().is_some_and(Path::is_dir) {
+                    let message = format!("the directory of {} does not exist", file.display());
+                    self.error(raw.store.span(), message);
+                }
+                UsageStore::File(file)
+            }
+            (url, _) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                match shown(url) {
+                    Ok(shown) => UsageStore::Postgres { url: secret, shown },
+                    Err(why) => {
+                        // Not where it stands: its password would be printed with it.
+                        self.error(
+                            0..0,
+                            format!("`store` of [usage] is no URL of PostgreSQL: {why}"),
+                        );
+                        UsageStore::Memory
+                    }
+                }
+            }
+            _ => {
+                self.error_hint(
+                    0..0,
+                    "`store` of [usage] is no place for a ledger",
+                    "write \"sqlite:PATH\", \"postgres://USER@HOST/DATABASE\", or \"memory\" for a day that is gone with the process",
+                );
+                UsageStore::Memory
             }
         };
-        if let Some(file) = &file
-            && !file.parent().is_some_and(Path::is_dir)
-        {
-            let message = format!("the directory of {} does not exist", file.display());
-            self.error(raw.store.span(), message);
-        }
-        Usage { file, keep }
+        Usage { store, keep }
     }
+}
+
+/// The URL of a database without its password and parameters.
+fn shown(url: &str) -> Result<String, String> {
+    let config: tokio_postgres::Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        let why = std::error::Error::source(&error);
+        why.map_or_else(|| error.to_string(), ToString::to_string)
+    })?;
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
+        let port = ports.get(index).or_else(|| ports.first());
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        match host {
+            Host::Tcp(name) => format!("{name}{port}"),
+            Host::Unix(path) => format!("{}{port}", path.display()),
+        }
+    });
+    let hosts: Vec<String> = hosts.collect();
+    if hosts.is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    let user = config.get_user().map(|user| format!("{user}@"));
+    Ok(format!(
+        "postgres://{}{}/{}",
+        user.unwrap_or_default(),
+        hosts.join(","),
+        config.get_dbname().unwrap_or_default()
+    ))
 }
 
 /// Reports every name of `names` that was given before.

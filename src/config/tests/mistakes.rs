@@ -469,3 +469,22 @@ tidegate.toml:23:21: rate limit `c` stands here twice
 tidegate.toml:23:26: there is no rate limit `f`; did you mean `a`?";
     assert_eq!(refused(&text), expected);
 }
+
+#[test]
+fn a_ledger_that_is_nowhere_is_refused_without_its_password() {
+    for (store, said) in [
+        (
+            "postgres://gate:hidden@db:port/usage",
+            "no URL of PostgreSQL",
+        ),
+        (
+            "postgres://gate:hidden@db/usage?sslmode=maybe",
+            "no URL of PostgreSQL",
+        ),
+        ("mysql://gate:hidden@db/usage", "no place for a ledger"),
+    ] {
+        let refused = refused(&minimal(&format!("[usage]\nstore = \"{store}\"\n")));
+        assert!(refused.contains(said), "{refused}");
+        assert!(!refused.contains("hidden"), "{refused}");
+    }
+}

@@ -209,3 +209,22 @@ fn bounds_that_are_left_out_follow_those_that_are_given() {
         assert_eq!(plan.upstreams[0].protection.algorithm, expected, "{text}");
     }
 }
+
+#[test]
+fn the_password_of_a_ledger_is_shown_to_nobody() {
+    let with = |password: &str| {
+        plan(&minimal(&format!(
+            "[usage]\nstore = \"postgres://gate:{password}@db.internal:5433/usage?sslmode=require\"\n"
+        )))
+    };
+    let (old, new) = (with("first-one"), with("second-one"));
+    let shown = explain::to_json(&old).to_string();
+    assert!(
+        shown.contains("postgres://gate@db.internal:5433/usage"),
+        "{shown}"
+    );
+    assert!(!shown.contains("first-one") && !format!("{old:?}").contains("first-one"));
+    let changes = diff::diff(&old, &new);
+    let told: Vec<String> = changes.into_iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["usage: store <redacted> → <redacted>"]);
+}

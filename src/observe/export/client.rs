@@ -235,6 +235,11 @@ impl Sender {
     }
 }
 
+/// TLS towards whoever the system trusts.
+pub(crate) fn system_tls() -> io::Result<Arc<ClientConfig>> {
+    client_config(None, false)
+}
+
 fn client_config(ca: Option<&Path>, http2: bool) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     match ca {

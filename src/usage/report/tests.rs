@@ -3,9 +3,43 @@
 use std::time::Duration;
 
 use super::*;
+use crate::config::plan::Secret;
+use crate::usage::postgresql::Server;
 use crate::usage::rollup::{OTHER, Row};
 use crate::usage::store::{Keep, Place, Store};
 use crate::usage::sums::Latency;
+
+/// Each check for itself on a ledger in memory, and all of them on one in `PostgreSQL`.
+macro_rules! on_each_database {
+    ($($check:ident,)*) => {
+        mod in_memory {
+            $(#[test] fn $check() {
+                super::$check(&super::Place::Memory(stringify!($check).to_owned()));
+            })*
+        }
+
+        #[test]
+        fn whatever_holds_in_memory_holds_in_postgresql() {
+            let server = Server::start();
+            $({
+                let url = server.database(stringify!($check));
+                $check(&Place::Postgres(Secret::new(url)));
+            })*
+        }
+    };
+}
+
+on_each_database! {
+    whatever_is_asked_the_sums_are_those_of_the_minutes,
+    of_many_rows_the_dearest_are_kept_and_all_are_counted,
+    what_is_written_again_counts_once,
+    the_peak_is_the_busiest_twentieth,
+    what_is_too_old_goes,
+    by_whatever_rows_are_told_apart_each_has_its_own,
+    the_chattiest_come_first_where_they_are_asked_for,
+    latencies_of_two_deltas_merge,
+    who_has_written_long_ago_is_forgotten,
+}
 
 const DAY: u64 = 86_400;
 const KEEP: Keep = Keep {
@@ -62,10 +96,8 @@ fn a_range_is_whole_days_and_what_is_left_at_its_edges() {
     );
 }
 
-#[test]
-fn whatever_is_asked_the_sums_are_those_of_the_minutes() {
-    let place = Place::Memory("sums".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn whatever_is_asked_the_sums_are_those_of_the_minutes(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     let mut rng = fastrand::Rng::with_seed(7);
     let begin = 20_000 * DAY;
     let mut rows = Vec::new();
@@ -76,7 +108,7 @@ fn whatever_is_asked_the_sums_are_those_of_the_minutes() {
     for (sequence, delta) in (1..).zip(rows.chunks(100)) {
         store.write(1, sequence, 0, &delta.to_vec()).unwrap();
     }
-    let mut ledger = Database::reader(&place).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
     for _ in 0..50 {
         let from = begin + rng.u64(0..3 * 1_440) * 60;
         let to = from + rng.u64(1..2 * 1_440) * 60;
@@ -98,17 +130,15 @@ fn whatever_is_asked_the_sums_are_those_of_the_minutes() {
     }
 }
 
-#[test]
-fn of_many_rows_the_dearest_are_kept_and_all_are_counted() {
-    let place = Place::Memory("many".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn of_many_rows_the_dearest_are_kept_and_all_are_counted(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     let delta = (0..3_000).map(|client| row(60, &client.to_string(), client + 1));
     store.write(1, 1, 0, &delta.collect()).unwrap();
     let question = Question {
         limit: 2,
         ..asked(0, 120, &[By::Client])
     };
-    let report = report(&mut Database::reader(&place).unwrap(), &question).unwrap();
+    let report = report(&mut Database::reader(place).unwrap(), &question).unwrap();
     let clients: Vec<_> = report
         .lines
         .iter()
@@ -121,29 +151,25 @@ fn of_many_rows_the_dearest_are_kept_and_all_are_counted() {
     assert_eq!(report.total.requests, 3_000 * 3_001 / 2);
 }
 
-#[test]
-fn what_is_written_again_counts_once() {
-    let place = Place::Memory("once".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn what_is_written_again_counts_once(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     let delta = vec![row(60, "a", 5)];
     store.write(1, 1, 0, &delta).unwrap();
     store.write(1, 1, 0, &delta).unwrap();
     store.write(2, 1, 0, &delta).unwrap();
     store.write(1, 2, 0, &delta).unwrap();
-    let report = report(&mut Database::reader(&place).unwrap(), &asked(0, DAY, &[])).unwrap();
+    let report = report(&mut Database::reader(place).unwrap(), &asked(0, DAY, &[])).unwrap();
     assert_eq!(report.total.requests, 15);
 }
 
-#[test]
-fn the_peak_is_the_busiest_twentieth() {
-    let place = Place::Memory("peak".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn the_peak_is_the_busiest_twentieth(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     let mut delta: Vec<Row> = (0..40)
         .map(|minute| row(minute * 60, "steady", 10))
         .collect();
     delta.extend([row(0, "borrower", 90), row(60, "borrower", 90)]);
     store.write(1, 1, 0, &delta).unwrap();
-    let mut ledger = Database::reader(&place).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
     let report = report(&mut ledger, &asked(0, 2_400, &[By::Client])).unwrap();
     let shares: Vec<_> = report
         .lines
@@ -162,10 +188,8 @@ fn the_peak_is_the_busiest_twentieth() {
     assert_eq!(hours, [(0, "borrower".to_owned(), 180_000), other]);
 }
 
-#[test]
-fn what_is_too_old_goes() {
-    let place = Place::Memory("old".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn what_is_too_old_goes(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     let now = 20_000 * DAY;
     store
         .write(
@@ -176,7 +200,7 @@ fn what_is_too_old_goes() {
         )
         .unwrap();
     store.prune(now).unwrap();
-    let mut ledger = Database::reader(&place).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
     let day = asked(now - 9 * DAY, now - 8 * DAY, &[]);
     assert_eq!(report(&mut ledger, &day).unwrap().total.requests, 1);
     let minute = asked(now - 9 * DAY, now - 9 * DAY + 60, &[]);
@@ -207,10 +231,8 @@ fn a_file_that_is_no_ledger_is_refused_and_left_as_it_is() {
     );
 }
 
-#[test]
-fn by_whatever_rows_are_told_apart_each_has_its_own() {
-    let place = Place::Memory("apart".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn by_whatever_rows_are_told_apart_each_has_its_own(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     let mut rng = fastrand::Rng::with_seed(11);
     let rows: Vec<Row> = (0..2_000)
         .map(|_| Row {
@@ -224,7 +246,7 @@ fn by_whatever_rows_are_told_apart_each_has_its_own() {
         })
         .collect();
     store.write(1, 1, 0, &rows).unwrap();
-    let mut ledger = Database::reader(&place).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
     let (from, to) = (30 * 60, 390 * 60);
     for chosen in 0..16_usize {
         let by: Vec<By> = (0..)
@@ -267,16 +289,14 @@ fn by_whatever_rows_are_told_apart_each_has_its_own() {
     }
 }
 
-#[test]
-fn the_chattiest_come_first_where_they_are_asked_for() {
-    let place = Place::Memory("chatty".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn the_chattiest_come_first_where_they_are_asked_for(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     let mut dear = row(0, "dear", 1);
     dear.sums.upstream_micros = 9_000_000;
     store
         .write(1, 1, 0, &vec![dear, row(0, "chatty", 2)])
         .unwrap();
-    let mut ledger = Database::reader(&place).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
     for (first, client) in [(First::Dearest, "dear"), (First::Chattiest, "chatty")] {
         let question = Question {
             first,
@@ -288,16 +308,14 @@ fn the_chattiest_come_first_where_they_are_asked_for() {
     }
 }
 
-#[test]
-fn latencies_of_two_deltas_merge() {
-    let place = Place::Memory("merge".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn latencies_of_two_deltas_merge(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     for (sequence, millis, count) in [(1, 10, 97), (2, 500, 3)] {
         let mut row = row(0, "a", count);
         row.sums.latency = Latency::of(Duration::from_millis(millis), count);
         store.write(1, sequence, 0, &vec![row]).unwrap();
     }
-    let mut ledger = Database::reader(&place).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
     for by in [&[][..], &[By::Client], &[By::Client, By::Hour]] {
         let report = report(&mut ledger, &asked(0, 60, by)).unwrap();
         let latency = &report.lines[0].sums.latency;
@@ -312,10 +330,8 @@ fn latencies_of_two_deltas_merge() {
     }
 }
 
-#[test]
-fn who_has_written_long_ago_is_forgotten() {
-    let place = Place::Memory("writers".to_owned());
-    let mut store = Store::open(&place, KEEP).unwrap();
+fn who_has_written_long_ago_is_forgotten(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
     for (writer, now) in [(1, 0), (2, 9 * DAY), (3, 10 * DAY)] {
         store
             .write(writer, 1, now, &vec![row(now, "a", 1)])
@@ -323,7 +339,7 @@ fn who_has_written_long_ago_is_forgotten() {
     }
     store.prune(10 * DAY).unwrap();
     let mut writers = Vec::new();
-    let mut ledger = Database::reader(&place).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
     let ask = "SELECT writer FROM usage_writer ORDER BY writer";
     ledger
         .ask(ask, &[], |row| {
