@@ -435,10 +435,29 @@ pub struct Cache {
     pub hit_ratio: f64,
     /// Requests by what it did about them.
     pub requests: BTreeMap<String, u64>,
+    /// Its disk tier, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<CacheDisk>,
     /// The URLs that take most bytes.
     pub top_by_bytes: Vec<CachedUrl>,
     /// The URLs that saved most of the origin's time.
     pub top_by_saved_seconds: Vec<CachedUrl>,
+}
+
+/// A cache's disk tier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheDisk {
+    /// `opening`, `on`, `failed` or `closed`.
+    pub state: String,
+    /// Bytes of disk it takes.
+    pub bytes: u64,
+    /// Bytes it may take.
+    pub capacity: u64,
+    /// Responses it holds.
+    pub responses: usize,
+    /// What happened since the start: responses `loaded` into memory, `written`, `dropped` unwritten, writes and
+    /// reads that `failed`, records found `corrupt`, and segments `evicted`.
+    pub events: BTreeMap<String, u64>,
 }
 
 /// A URL whose responses are stored.

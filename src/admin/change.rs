@@ -124,11 +124,19 @@ pub(super) async fn purge(
     }
     let now = SystemClock.unix_micros() / 1_000;
     let caches = caches.iter().filter(|cache| meant(cache.name()));
-    let purged = caches
+    let done: Vec<_> = caches
         .map(|cache| cache.purge(&scope, purge.soft, now))
-        .sum();
+        .collect();
+    let purged = done.iter().map(|done| done.urls).sum();
     let (peer, soft) = (name(peer), purge.soft);
     tracing::info!(target: "audit", action = "purge", %peer, ?scope, soft, reason, purged, "done");
+    for on_disk in done.into_iter().filter_map(|done| done.on_disk) {
+        on_disk.await.map_err(|_dropped| {
+            let detail = "It is purged, but that could not be written to disk: it may come back with a restart. \
+                          Ask again, or delete the cache's directory while the proxy is down.";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail.to_owned())
+        })?;
+    }
     Ok(Json(Purged { purged }))
 }
 

@@ -58,6 +58,7 @@ impl Lead {
                 }
                 entry
             });
+            self.cache.forget(&self.key);
         }
         self.listed.land(&self.cache.flights, News::NotShared);
     }
@@ -73,6 +74,7 @@ impl Lead {
         self.cache.update(&self.key, |former| {
             former.without(Some(stored), self.cache.most())
         });
+        self.cache.forget(&self.key);
     }
 
     /// The origin says that `stored` still holds; the response as it is now. `answer` is the 304 and what was
@@ -183,7 +185,9 @@ impl Lead {
         let mut stored = false;
         let tags = &object.head.tags;
         self.cache.update(&self.key, |former| {
-            if self.cache.purges().since(self.epoch, &self.key, tags) {
+            // Held until the disk has it too, so that no purge comes in between.
+            let purges = self.cache.purges();
+            if purges.since(self.epoch, &self.key, tags) {
                 return Entry::of(former.variants.clone(), self.cache.most());
             }
             let entry = former.with(Arc::clone(object), self.cache.most());
@@ -191,6 +195,9 @@ impl Lead {
                 .variants
                 .first()
                 .is_some_and(|it| Arc::ptr_eq(it, object));
+            if let (true, Some(disk)) = (stored, &*self.cache.disk.load()) {
+                disk.put(&self.key, object);
+            }
             entry
         });
         stored

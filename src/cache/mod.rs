@@ -3,6 +3,7 @@
 //!
 //! May depend on the plan's types; knows no connection and no clock.
 
+pub mod disk;
 pub mod fill;
 pub mod flight;
 pub mod key;
@@ -15,12 +16,16 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use quick_cache::sync::Cache as Store;
 use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{OptionsBuilder, Weighter};
+use tokio::sync::oneshot;
 
+use self::disk::Disk;
 use self::flight::{Flight, Flights};
 use self::object::{Entry, Object};
 use self::purge::{Purges, Scope};
@@ -55,6 +60,17 @@ pub struct Cache {
     purges: Mutex<Purges>,
     accounts: Box<[Arc<AtomicU64>]>,
     results: [AtomicU64; CacheResult::ALL.len()],
+    /// The disk tier, asked only when there is nothing in memory.
+    disk: ArcSwapOption<Disk>,
+}
+
+/// What a purge did.
+#[derive(Debug)]
+pub struct Purged {
+    /// URLs in memory that it was about.
+    pub urls: usize,
+    /// Tells when it is on disk as well; dropped when it will never be.
+    pub on_disk: Option<oneshot::Receiver<()>>,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +124,7 @@ impl Cache {
             purges: Mutex::default(),
             accounts: (0..ACCOUNTS).map(|_| Arc::default()).collect(),
             results: [const { AtomicU64::new(0) }; CacheResult::ALL.len()],
+            disk: ArcSwapOption::empty(),
         }
     }
 
@@ -118,10 +135,51 @@ impl Cache {
     }
 
     /// Follows a new plan.
-    pub fn resize(&self, config: &plan::Cache) {
+    pub fn follow(self: &Arc<Self>, config: &plan::Cache) {
         if self.store.capacity() != config.memory {
             self.store.set_capacity(config.memory);
         }
+        let former = self.disk.load_full();
+        match (&former, &config.disk) {
+            (None, None) => return,
+            (Some(former), Some(config)) if former.follow(config) => return,
+            _ => {}
+        }
+        let new = config.disk.as_ref();
+        let new = new.map(|config| Disk::start(config, Arc::downgrade(self)));
+        self.disk.store(new);
+        if let Some(former) = former {
+            former.close();
+        }
+    }
+
+    /// Has what is on disk under `key` read into memory; none when there is nothing, or too much to be read.
+    /// Worth asking only when memory has nothing.
+    #[must_use]
+    pub fn load(&self, key: &Arc<str>) -> Option<oneshot::Receiver<()>> {
+        self.disk.load().as_ref()?.load(key)
+    }
+
+    /// Takes what `disk` has under `key` into memory, unless there is something by now.
+    fn promote(&self, disk: &Disk, key: &Arc<str>) {
+        let has = |entry: &Entry| !entry.variants.is_empty();
+        if self.store.peek(&**key).is_some_and(|entry| has(&entry)) {
+            return;
+        }
+        let read = disk.read(key);
+        if read.is_empty() {
+            return;
+        }
+        self.update(key, |former| {
+            if has(former) {
+                return former.clone();
+            }
+            let held = disk.still(key, read);
+            if held.is_empty() {
+                return former.clone();
+            }
+            Entry::of(held, self.most())
+        });
     }
 
     /// What is stored under `key` for `request`.
@@ -184,9 +242,26 @@ impl Cache {
         fill::Lead::new(self, key, epoch, flight::Listed::alone())
     }
 
-    /// Drops, or makes stale (`soft`), what `scope` covers; of how many URLs.
-    pub fn purge(&self, scope: &Scope, soft: bool, now: Millis) -> usize {
-        self.purges().note(scope.clone());
+    /// Drops, or makes stale (`soft`), what `scope` covers.
+    pub fn purge(&self, scope: &Scope, soft: bool, now: Millis) -> Purged {
+        let on_disk = {
+            let mut purges = self.purges();
+            purges.note(scope.clone());
+            let disk = self.disk.load();
+            let disk = disk.as_ref();
+            disk.map(|disk| disk.purge_durably(scope.clone(), soft.then_some(now)))
+        };
+        // What was found good to store before is stored once its writer is done.
+        for writer in &self.writers {
+            drop(writer.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        Purged {
+            urls: self.purge_memory(scope, soft, now),
+            on_disk,
+        }
+    }
+
+    fn purge_memory(&self, scope: &Scope, soft: bool, now: Millis) -> usize {
         let stored = self.store.iter().filter(|(key, entry)| {
             let tagged = |object: &Arc<Object>| scope.covers(key, &object.head.tags);
             scope.covers(key, &[]) || entry.variants.iter().any(tagged)
@@ -228,9 +303,22 @@ impl Cache {
             self.purge(&Scope::Url(url), false, 0);
             return;
         }
-        self.purges().note(Scope::Url(url));
+        {
+            let mut purges = self.purges();
+            purges.note(Scope::Url(url.clone()));
+            if let Some(disk) = &*self.disk.load() {
+                disk.purge(Scope::Url(url), None);
+            }
+        }
         let _writing = self.writing(key);
         self.store.remove(key);
+    }
+
+    /// Drops what is on disk of `key`: the origin says that it does not hold.
+    fn forget(&self, key: &str) {
+        if let Some(disk) = &*self.disk.load() {
+            disk.forget_url(key);
+        }
     }
 
     /// Changes what is stored under `key`, if there is anything.
@@ -296,14 +384,28 @@ impl Caches {
     /// The caches of a plan, in its order. One that is in it no more is let go.
     pub fn apply(&self, plan: &[Arc<plan::Cache>]) -> Vec<Arc<Cache>> {
         let mut caches = self.lock();
-        caches.retain(|name, _| plan.iter().any(|config| config.name == *name));
+        caches.retain(|name, cache| {
+            let stays = plan.iter().any(|config| config.name == *name);
+            if let (false, Some(disk)) = (stays, &*cache.disk.load()) {
+                disk.close();
+            }
+            stays
+        });
         let wanted = plan.iter().map(|config| {
             let cache = caches.entry(Arc::clone(&config.name));
             let cache = cache.or_insert_with(|| Arc::new(Cache::new(config)));
-            cache.resize(config);
+            cache.follow(config);
             Arc::clone(cache)
         });
         wanted.collect()
+    }
+
+    /// Ends the disk tiers: waits at most so long for each to write what was stored.
+    pub fn close(&self, patience: Duration) {
+        let disks: Vec<_> = self.lock().values().map(|it| it.disk.load_full()).collect();
+        let disks = || disks.iter().flatten();
+        disks().for_each(|disk| disk.close());
+        disks().for_each(|disk| disk.wait_closed(patience));
     }
 
     /// Every cache, in the order of their names.

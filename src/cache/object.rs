@@ -127,7 +127,7 @@ impl Object {
 }
 
 /// All that is stored for one URL, the newest first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Entry {
     /// The responses.
     pub variants: Vec<Arc<Object>>,

@@ -8,7 +8,7 @@ use super::key;
 const MAX_REMEMBERED: usize = 1_024;
 
 /// What a purge is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// One URL, with all its variants.
     Url(String),

@@ -21,6 +21,8 @@ pub struct View {
     pub flights: usize,
     /// Requests by result, in the order of [`CacheResult::ALL`].
     pub results: [u64; CacheResult::ALL.len()],
+    /// The disk tier, if there is one.
+    pub disk: Option<super::disk::View>,
 }
 
 /// A URL that stands out.
@@ -67,6 +69,7 @@ impl Cache {
                     .get(index)
                     .map_or(0, |count| count.load(Ordering::Relaxed))
             }),
+            disk: self.disk.load().as_ref().map(|disk| disk.view()),
         }
     }
 

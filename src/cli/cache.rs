@@ -84,6 +84,7 @@ fn table(answer: &Caches, style: Style) -> String {
     let headings = [
         "CACHE",
         "MEMORY",
+        "DISK",
         "URLS",
         "HIT RATIO",
         "REQUESTS",
@@ -103,12 +104,21 @@ fn table(answer: &Caches, style: Style) -> String {
     text
 }
 
-fn row(cache: &Cache) -> [Cell; 6] {
+fn row(cache: &Cache) -> [Cell; 7] {
     const MEBI: u64 = 1 << 20;
-    let (bytes, capacity) = (cache.bytes.div_ceil(MEBI), cache.capacity / MEBI);
+    let of = |bytes: u64, capacity: u64| {
+        let (bytes, capacity) = (bytes.div_ceil(MEBI), capacity / MEBI);
+        format!("{bytes} of {capacity}MiB")
+    };
+    let disk = match &cache.disk {
+        None => "-".to_owned(),
+        Some(disk) if disk.state == "on" => of(disk.bytes, disk.capacity),
+        Some(disk) => disk.state.clone(),
+    };
     [
         cache.name.as_str().into(),
-        format!("{bytes} of {capacity}MiB").into(),
+        of(cache.bytes, cache.capacity).into(),
+        disk.into(),
         cache.urls.to_string().into(),
         share(cache.hit_ratio).into(),
         cache.requests.values().sum::<u64>().to_string().into(),

@@ -64,6 +64,8 @@ pub struct CacheView {
     pub name: Arc<str>,
     /// Bytes of memory it takes.
     pub memory: u64,
+    /// Of its disk tier the bytes, and what happened by name.
+    pub disk: Option<(u64, Vec<(&'static str, u64)>)>,
     /// Requests by what it did about them, in the order of [`CacheResult::ALL`].
     pub results: [u64; CacheResult::ALL.len()],
 }

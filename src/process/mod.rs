@@ -63,6 +63,8 @@ use self::state::State;
 const OBSERVER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// How long the ledger may take after that.
 const LEDGER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long each cache may take to write what it stored last.
+const CACHE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// How often a drain looks whether the workers have ended.
 const DRAIN_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -626,6 +628,7 @@ impl Process {
             worker.join();
         }
         self.quotas.write();
+        self.caches.close(CACHE_PATIENCE);
         if !self.collector.stop(OBSERVER_PATIENCE) {
             tracing::warn!("the access log's target was too slow; its last lines are lost");
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cache::Caches;
+use crate::cache::disk::EVENTS;
 use crate::clock::{Instant, SystemClock};
 use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::engine::breaker::State;
@@ -102,6 +103,9 @@ impl Views {
             CacheView {
                 name: Arc::clone(cache.name()),
                 memory: view.bytes,
+                disk: view
+                    .disk
+                    .map(|disk| (disk.bytes, EVENTS.into_iter().zip(disk.events).collect())),
                 results: view.results,
             }
         });

@@ -10,15 +10,21 @@ pub(super) mod fetch;
 mod fill;
 pub(super) mod refresh;
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::oneshot;
 
 use super::live::LiveRoute;
+use super::pool::Timer;
 use super::respond::Refusal;
 use super::track::Track;
 use super::{ingress, path};
@@ -30,6 +36,14 @@ use crate::cache::{Cache, Found, key};
 use crate::config::plan;
 use crate::model::{CacheResult, Reason};
 use crate::observe::why::{Policy, Verdict};
+
+/// How long a request waits for the disk before it goes to the origin.
+const DISK_PATIENCE: Duration = Duration::from_millis(250);
+const NOTHING_STORED: Refusal = Refusal::new(
+    StatusCode::GATEWAY_TIMEOUT,
+    Reason::Deadline,
+    "nothing stored answers it, and the client wants nothing else",
+);
 
 /// A route's cache and its part of the plan.
 #[derive(Clone, Debug)]
@@ -65,6 +79,10 @@ pub(crate) struct Asked {
     joins: Option<Box<str>>,
     /// Whom what is stored is charged to.
     client: u64,
+    /// What the client wants of caches.
+    control: RequestControl,
+    /// Tells when what is on disk has come into memory.
+    loading: Option<oneshot::Receiver<()>>,
 }
 
 /// Where a request points to, as its client sees it.
@@ -120,6 +138,14 @@ pub(crate) fn look(
     let scheme = track.conn.scheme();
     let url = key::url(scheme, host, target.as_str());
     let key = key_of(of, route, url, (&head.headers, trusted), &target);
+    let mut control = RequestControl::of(&head.headers);
+    if !of.config.obeys_clients {
+        control = RequestControl {
+            no_store: control.no_store,
+            only_if_cached: control.only_if_cached,
+            ..RequestControl::default()
+        };
+    }
     let mut asked = Box::new(Asked {
         of: of.clone(),
         key: key.into(),
@@ -136,62 +162,19 @@ pub(crate) fn look(
         forward: Forward::UriMiss,
         joins: None,
         client: track.exchange.client.hash(),
+        control,
+        loading: None,
     });
-    let mut control = RequestControl::of(&head.headers);
-    if !of.config.obeys_clients {
-        control = RequestControl {
-            no_store: control.no_store,
-            only_if_cached: control.only_if_cached,
-            ..RequestControl::default()
-        };
-    }
     if let Some(forward) = takes_no_part(head, control, empty) {
         asked.forward = forward;
         asked.headers = head.headers.clone();
         return Ok(Looked::Ask(asked));
     }
     let now = track.conn.worker.unix_millis(track.now());
-    let refresh = match of.cache.find(&asked.key, &head.headers, now) {
-        Found::Match(object) => match reuse::reuse(&object.head.model, &control, now) {
-            Reuse::AsItIs => {
-                let model = &object.head.model;
-                let early = reuse::may_renew(model, object.head.took, now)
-                    && reuse::renews(model, object.head.took, track.conn.worker.rng().f64(), now);
-                asked.stored = Some(object);
-                early
-            }
-            Reuse::WhileRevalidated => {
-                asked.stored = Some(object);
-                true
-            }
-            why => {
-                asked.forward = if why == Reuse::Asked {
-                    Forward::Request
-                } else {
-                    Forward::Stale
-                };
-                asked.stored = Some(object).filter(|object| object.part.is_none());
-                return asked.ask(head, control);
-            }
-        },
-        Found::OtherVariant(selection) => {
-            asked.forward = Forward::VaryMiss;
-            asked.joins = Some(selection);
-            return asked.ask(head, control);
-        }
-        Found::Part(part) => {
-            asked.forward = Forward::Partial;
-            asked.stored = Some(part);
-            asked.part = true;
-            return asked.ask(head, control);
-        }
-        Found::Unshareable => return asked.ask(head, control),
-        Found::Nothing => {
-            asked.joins = Some("".into());
-            return asked.ask(head, control);
-        }
-    };
-    asked.serve(track, head, refresh, now)
+    match asked.judge(track, &head.headers, now) {
+        Some(refresh) => asked.serve(track, head, refresh, now),
+        None => asked.ask(head),
+    }
 }
 
 /// The key of a request for `url`, whose target is `target` there.
@@ -229,6 +212,50 @@ fn takes_no_part(
 }
 
 impl Asked {
+    /// Whether what is stored answers the request, and then whether it is to be fetched anew.
+    fn judge(&mut self, track: &Track, request: &HeaderMap, now: Millis) -> Option<bool> {
+        match self.of.cache.find(&self.key, request, now) {
+            Found::Match(object) => {
+                let model = &object.head.model;
+                let refresh = match reuse::reuse(model, &self.control, now) {
+                    Reuse::AsItIs => {
+                        let took = object.head.took;
+                        let early = reuse::may_renew(model, took, now)
+                            && reuse::renews(model, took, track.conn.worker.rng().f64(), now);
+                        Some(early)
+                    }
+                    Reuse::WhileRevalidated => Some(true),
+                    why => {
+                        self.forward = if why == Reuse::Asked {
+                            Forward::Request
+                        } else {
+                            Forward::Stale
+                        };
+                        None
+                    }
+                };
+                let usable = refresh.is_some() || object.part.is_none();
+                self.stored = Some(object).filter(|_| usable);
+                return refresh;
+            }
+            Found::OtherVariant(selection) => {
+                self.forward = Forward::VaryMiss;
+                self.joins = Some(selection);
+            }
+            Found::Part(part) => {
+                self.forward = Forward::Partial;
+                self.stored = Some(part);
+                self.part = true;
+            }
+            Found::Unshareable => {}
+            Found::Nothing => {
+                self.loading = self.of.cache.load(&self.key);
+                self.joins = Some("".into());
+            }
+        }
+        None
+    }
+
     /// Answers from what is stored, which is to be fetched anew if `refresh`.
     fn serve(
         mut self: Box<Self>,
@@ -238,8 +265,25 @@ impl Asked {
         now: Millis,
     ) -> Result<Looked, Refusal> {
         let Some(object) = self.stored.clone() else {
-            return self.ask(head, RequestControl::default());
+            return self.ask(head);
         };
+        let ready = self.dress(track, &object, &head.headers, refresh, now);
+        if !refresh {
+            return Ok(Looked::Ready(ready));
+        }
+        self.take_fields(head);
+        Ok(Looked::Stale(ready, self))
+    }
+
+    /// `object` as the answer, out of a hit.
+    fn dress(
+        &self,
+        track: &mut Track,
+        object: &Object,
+        request: &HeaderMap,
+        refresh: bool,
+        now: Millis,
+    ) -> Box<Ready> {
         object.hits.fetch_add(1, Ordering::Relaxed);
         let stale = !object.head.model.is_fresh(now);
         let status = CacheStatus {
@@ -253,34 +297,31 @@ impl Asked {
         } else {
             CacheResult::Hit
         };
-        self.note(track, result, "");
-        let ready = dress::stored(&object, &self.method, &head.headers, status, now);
-        if !refresh {
-            return Ok(Looked::Ready(ready));
-        }
-        self.take_fields(head);
-        Ok(Looked::Stale(ready, self))
+        let tier = if self.loading.is_some() {
+            "disk"
+        } else {
+            "memory"
+        };
+        self.note(track, result, tier);
+        dress::stored(object, &self.method, request, status, now)
     }
 
-    fn ask(
-        mut self: Box<Self>,
-        head: &http::request::Parts,
-        control: RequestControl,
-    ) -> Result<Looked, Refusal> {
-        if control.only_if_cached {
-            return Err(Refusal::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                Reason::Deadline,
-                "nothing stored answers it, and the client wants nothing else",
-            ));
+    fn ask(mut self: Box<Self>, head: &http::request::Parts) -> Result<Looked, Refusal> {
+        if self.control.only_if_cached && self.loading.is_none() {
+            return Err(NOTHING_STORED);
         }
         self.take_fields(head);
         Ok(Looked::Ask(self))
     }
 
-    /// Keeps the request's fields, and says whether others may wait with it: a crowd that wants the same.
+    /// Keeps the request's fields, and says whether others may wait with it.
     fn take_fields(&mut self, head: &http::request::Parts) {
         self.headers = head.headers.clone();
+        self.join();
+    }
+
+    /// Says whether others may wait with it: a crowd that wants the same.
+    fn join(&mut self) {
         if let Some(stored) = &self.stored {
             self.joins = Some(stored.head.selection.clone());
         }
@@ -292,6 +333,41 @@ impl Asked {
         if alone {
             self.joins = None;
         }
+    }
+
+    /// Waits until what is on disk has come into memory, and answers from that if it is good enough. A disk that
+    /// takes its time has nothing.
+    ///
+    /// # Errors
+    /// When the client wants nothing but what is stored, and nothing is.
+    async fn load(&mut self, track: &mut Track) -> Result<Option<Box<Ready>>, Refusal> {
+        let Some(mut loading) = self.loading.take() else {
+            return Ok(None);
+        };
+        let until = track.now().after(DISK_PATIENCE);
+        let worker = &track.conn.worker;
+        let mut timer = worker.take_timer().unwrap_or_else(|| Timer::new(until));
+        poll_fn(|cx| match Pin::new(&mut loading).poll(cx) {
+            Poll::Ready(_done) => Poll::Ready(()),
+            Poll::Pending => timer.poll_until(cx, until),
+        })
+        .await;
+        worker.give_timer(timer);
+        let now = track.conn.worker.unix_millis(track.now());
+        let headers = std::mem::take(&mut self.headers);
+        let judged = self.judge(track, &headers, now);
+        self.headers = headers;
+        if let (Some(_), Some(object)) = (judged, self.stored.clone()) {
+            self.loading = Some(loading);
+            // If it is to be fetched anew, that begins with the next who asks.
+            return Ok(Some(self.dress(track, &object, &self.headers, false, now)));
+        }
+        if self.control.only_if_cached {
+            return Err(NOTHING_STORED);
+        }
+        self.loading = None;
+        self.join();
+        Ok(None)
     }
 
     /// The key of another target of the same host.

@@ -1,6 +1,7 @@
 //! The response cache through the running proxy.
 
 mod crowd;
+mod disk;
 mod rules;
 mod safety;
 mod trouble;

@@ -2,6 +2,7 @@
 
 use crate::admin::{AdminState, api};
 use crate::cache::Cache;
+use crate::cache::disk::{EVENTS, View};
 use crate::cache::view::Top;
 use crate::model::CacheResult;
 
@@ -25,9 +26,23 @@ fn cache(cache: &Cache, limit: usize) -> api::Cache {
         bytes: view.bytes,
         capacity: view.capacity,
         urls: view.urls,
+        disk: view.disk.as_ref().map(disk),
         flights: view.flights,
         top_by_bytes: by_bytes.into_iter().map(url).collect(),
         top_by_saved_seconds: by_saved.into_iter().map(url).collect(),
+    }
+}
+
+fn disk(view: &View) -> api::CacheDisk {
+    let events = EVENTS.iter().zip(view.events);
+    api::CacheDisk {
+        state: view.state.as_str().to_owned(),
+        bytes: view.bytes,
+        capacity: view.capacity,
+        responses: view.records,
+        events: events
+            .map(|(event, count)| ((*event).to_owned(), count))
+            .collect(),
     }
 }
 

@@ -37,6 +37,16 @@ impl Vary {
         (names.len() <= MAX_FIELDS).then(|| Self(names.into()))
     }
 
+    /// Of these names, as they were kept.
+    pub(in crate::cache) fn restored(names: Vec<HeaderName>) -> Self {
+        Self(names.into())
+    }
+
+    /// The names.
+    pub(in crate::cache) const fn names(&self) -> &[HeaderName] {
+        &self.0
+    }
+
     /// Whether it names no field: every request matches.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

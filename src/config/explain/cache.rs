@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::config::plan::Cache;
-use crate::config::raw::{RawCache, RawCacheCookies, RawCacheKey, RawClientControl, Spanned};
+use crate::config::raw::{
+    RawCache, RawCacheCookies, RawCacheDisk, RawCacheKey, RawClientControl, Spanned,
+};
 use crate::config::units::{Ratio, Size, Time};
 
 pub(super) fn cache(cache: &Cache) -> RawCache {
@@ -15,6 +17,10 @@ pub(super) fn cache(cache: &Cache) -> RawCache {
     };
     RawCache {
         memory: Size(cache.memory).into(),
+        disk: cache.disk.as_ref().map(|disk| RawCacheDisk {
+            path: disk.path.display().to_string().into(),
+            size: Size(disk.size).into(),
+        }),
         max_object: Size(cache.max_object).into(),
         default_ttl: Time::secs(cache.default_ttl.into()).into(),
         not_found_ttl: Time::secs(cache.not_found_ttl.into()).into(),

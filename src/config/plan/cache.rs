@@ -1,5 +1,6 @@
 //! `[cache.NAME]`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub struct Cache {
     pub name: Arc<str>,
     /// Bytes of memory for responses.
     pub memory: u64,
+    /// The disk tier, if there is one.
+    pub disk: Option<CacheDisk>,
     /// The largest body that is kept, in bytes; at most a quarter of `memory`.
     pub max_object: u64,
     /// Lifetime in seconds of responses that say nothing about it; 0: none.
@@ -34,6 +37,15 @@ pub struct Cache {
     pub coalesce_wait: Duration,
     /// The share of a full cache that one client's requests may take.
     pub max_client_share: f64,
+}
+
+/// A cache's disk tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheDisk {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Bytes it may take; at least four times the largest body that is kept.
+    pub size: u64,
 }
 
 /// What parts of a request the operator makes part of the key.

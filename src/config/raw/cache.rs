@@ -12,6 +12,9 @@ use crate::config::units::{Ratio, Size, Time};
 pub(crate) struct RawCache {
     /// Memory for responses: 1MiB and more.
     pub(crate) memory: Spanned<Size>,
+    /// A second tier that outlives the process. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<RawCacheDisk>,
     /// The largest body that is kept; at most a quarter of `memory`.
     pub(crate) max_object: Spanned<Size>,
     /// How long a response is fresh that says nothing about it and sets no cookie. 0: as HTTP guesses it from
@@ -42,6 +45,7 @@ impl Default for RawCache {
     fn default() -> Self {
         Self {
             memory: Size(256 << 20).into(),
+            disk: None,
             max_object: Size(32 << 20).into(),
             default_ttl: Time::secs(0).into(),
             not_found_ttl: Time::secs(0).into(),
@@ -57,6 +61,21 @@ impl Default for RawCache {
             max_client_share: Ratio(0.5),
         }
     }
+}
+
+/// Where a cache keeps responses on disk.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawCacheDisk {
+    /// A directory for this cache alone. It is made if it is not there.
+    pub(crate) path: Spanned<String>,
+    /// Bytes of disk for responses: 16MiB and more, and at least four times `max_object`. Default 10GiB.
+    #[serde(default = "disk_size")]
+    pub(crate) size: Spanned<Size>,
+}
+
+fn disk_size() -> Spanned<Size> {
+    Size(10 << 30).into()
 }
 
 /// Whose word it takes to keep a response that sets a cookie.

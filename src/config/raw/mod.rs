@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use cache::{RawCache, RawCacheCookies, RawCacheKey, RawClientControl};
+pub(crate) use cache::{RawCache, RawCacheCookies, RawCacheDisk, RawCacheKey, RawClientControl};
 pub(crate) use clients::{RawClients, RawIdentify, RawJwt, RawKnown, RawPrefixes};
 pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
 pub(crate) use listen::{RawCertificate, RawListen, RawProtocol, RawServerTls};

@@ -1,18 +1,19 @@
 //! Checks of `[cache.NAME]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Check, address};
 use crate::config::diagnostic::suggest;
-use crate::config::plan::{Cache, CacheKey};
+use crate::config::plan::{Cache, CacheDisk, CacheKey};
 use crate::config::raw::{
     Raw, RawCache, RawCacheCookies, RawCacheKey, RawClientControl, RawRoute, Spanned,
 };
 use crate::config::units::Time;
 
-/// The least memory that is worth it.
+/// The least memory and disk that are worth it.
 const LEAST_MEMORY: u64 = 1 << 20;
+const LEAST_DISK: u64 = 16 << 20;
 
 impl Check<'_> {
     pub(super) fn caches(
@@ -20,7 +21,34 @@ impl Check<'_> {
         raw: &BTreeMap<Spanned<String>, Spanned<RawCache>>,
     ) -> Vec<Cache> {
         let checked = raw.iter().map(|(name, cache)| self.cache(name, cache));
-        checked.collect::<Vec<_>>().into_iter().flatten().collect()
+        let caches: Vec<Cache> = checked.collect::<Vec<_>>().into_iter().flatten().collect();
+        let mut paths = BTreeSet::new();
+        for disk in raw.values().filter_map(|cache| cache.disk.as_ref()) {
+            if !paths.insert(self.path(&disk.path)) {
+                let message = "two caches cannot share a directory";
+                self.error(disk.path.span(), message);
+            }
+        }
+        caches
+    }
+
+    fn cache_disk(&mut self, raw: &RawCache) -> Option<CacheDisk> {
+        let disk = raw.disk.as_ref()?;
+        let size = disk.size.0;
+        if disk.path.is_empty() {
+            self.error(disk.path.span(), "`path` must name a directory");
+        }
+        if size < LEAST_DISK || size / 4 < raw.max_object.0 {
+            self.error_hint(
+                disk.size.span(),
+                "`size` must be at least 16MiB, and four times `max_object`",
+                "room is made by deleting what was stored first, a part at a time",
+            );
+        }
+        Some(CacheDisk {
+            path: self.path(&disk.path),
+            size,
+        })
     }
 
     fn cache(&mut self, name: &Spanned<String>, raw: &RawCache) -> Option<Cache> {
@@ -42,6 +70,7 @@ impl Check<'_> {
         Some(Cache {
             name: self.name(name),
             memory,
+            disk: self.cache_disk(raw),
             max_object,
             default_ttl: self.seconds(&raw.default_ttl, "default_ttl"),
             not_found_ttl: self.seconds(&raw.not_found_ttl, "not_found_ttl"),

@@ -155,8 +155,19 @@ impl Exposition {
         });
         let help = "Requests on routes with a cache, by what it did about them.";
         out.counters("tidegate_cache_requests", help, rows)?;
-        let rows = caches().map(|one| ([("cache", &*one.name), ("tier", "memory")], one.memory));
-        out.gauges("tidegate_cache_bytes", "Bytes that a cache takes.", rows)
+        let rows = caches().flat_map(|one| {
+            let disk = one.disk.as_ref().map(|(bytes, _)| ("disk", *bytes));
+            let tiers = std::iter::once(("memory", one.memory)).chain(disk);
+            tiers.map(|(tier, bytes)| ([("cache", &*one.name), ("tier", tier)], bytes))
+        });
+        out.gauges("tidegate_cache_bytes", "Bytes that a cache takes.", rows)?;
+        let rows = caches().flat_map(|one| {
+            let events = one.disk.iter().flat_map(|(_, events)| events);
+            events.map(|(event, count)| ([("cache", &*one.name), ("event", *event)], *count))
+        });
+        let help = "What happened on a cache's disk tier: responses loaded into memory, written, dropped unwritten; \
+                    failed reads and writes, corrupt records, evicted segments.";
+        out.counters("tidegate_cache_disk_events", help, rows)
     }
 
     fn limits(&self, out: &mut Out<'_>) -> Result<(), Error> {

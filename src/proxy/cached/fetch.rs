@@ -56,9 +56,12 @@ const FAILED: Refusal = Refusal::new(
 pub(crate) async fn ask(
     track: &mut Track,
     route: &LiveRoute,
-    asked: Box<Asked>,
+    mut asked: Box<Asked>,
     outbound: Box<Outbound>,
 ) -> Result<Answered, Refusal> {
+    if let Some(ready) = asked.load(track).await? {
+        return Ok(Answered::Ready(ready));
+    }
     let Some(selection) = asked.joins.as_deref() else {
         let lead = asked.of.cache.lead_alone(&asked.key);
         return lead_on(track, route, &asked, lead, outbound).await;
