@@ -47,6 +47,15 @@ impl Lead {
         }
     }
 
+    /// The answer to an unsafe request noted `own` purges, which do not concern it: unless others came between,
+    /// it may be stored after them.
+    pub fn outlives(&mut self, own: u64) {
+        let newest = self.cache.purges().epoch();
+        if newest == self.epoch.saturating_add(own) {
+            self.epoch = newest;
+        }
+    }
+
     /// The response is for the leader alone. Unless others may still be `shareable`, `stored` is dropped, which
     /// it was asked for in the place of, and nobody waits for the like of it for a while.
     pub fn release(mut self, shareable: bool, stored: Option<&Arc<Object>>, now: Millis) {

@@ -39,7 +39,9 @@ impl Head {
     /// Whether it was made for requests like `request`.
     #[must_use]
     pub fn matches(&self, request: &HeaderMap) -> bool {
-        self.vary.is_empty() || self.vary.selection(request) == self.selection
+        self.vary.is_empty()
+            || self.vary.selection(request) == self.selection
+            || self.vary.is_in_first_language(request, &self.headers)
     }
 
     /// The same, stale from now on.

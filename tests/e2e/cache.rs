@@ -7,6 +7,7 @@ mod safety;
 mod trouble;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use crate::support::client::{Client, Response};
@@ -105,7 +106,10 @@ fn answer(scripts: &Mutex<Script>, seen: &Seen) -> Reply {
 }
 
 fn proxy(origin: &Origin, settings: &str) -> Proxy {
-    let address = origin.address();
+    proxy_to(origin.address(), settings)
+}
+
+fn proxy_to(address: SocketAddr, settings: &str) -> Proxy {
     Proxy::start(&format!(
         "[upstreams.app]\nendpoints = [\"{address}\"]\nretry = {{ mode = \"off\" }}\n\
          [cache.shared]\n{settings}\n\

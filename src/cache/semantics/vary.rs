@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 
 /// Fields a stored response may vary by.
@@ -51,6 +51,19 @@ impl Vary {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether a response that varies by the language alone is in the one that `request` wants most: then no
+    /// other would be preferred to it.
+    #[must_use]
+    pub fn is_in_first_language(&self, request: &HeaderMap, response: &HeaderMap) -> bool {
+        let ([ACCEPT_LANGUAGE], Some(language)) = (&*self.0, response.get(CONTENT_LANGUAGE)) else {
+            return false;
+        };
+        let line = request.get(ACCEPT_LANGUAGE);
+        // One without a weight: nothing is wanted more.
+        let first = line.and_then(|line| super::control::members(line).next());
+        first.is_some_and(|first| first.trim_ascii().eq_ignore_ascii_case(language.as_bytes()))
     }
 
     /// What `request` says in these fields, in a form that is the same for values that mean the same.

@@ -339,12 +339,15 @@ impl Asked {
         &self,
         track: &mut Track,
         route: &LiveRoute,
-        lead: Lead,
+        mut lead: Lead,
         mut answer: Answer,
         times: Exchange,
     ) -> Answered {
         let status = answer.head.status;
-        self.invalidate(status, &answer.head.headers, route);
+        let purges = self.invalidate(status, &answer.head.headers, route);
+        if purges > 0 {
+            lead.outlives(purges);
+        }
         let result = if self.takes_part() {
             CacheResult::Miss
         } else {
@@ -433,11 +436,11 @@ impl Asked {
         fits.then_some(headers)
     }
 
-    /// Drops what the answer to an unsafe request makes invalid.
-    fn invalidate(&self, status: StatusCode, headers: &HeaderMap, route: &LiveRoute) {
+    /// Drops what the answer to an unsafe request makes invalid; how many purges that were.
+    fn invalidate(&self, status: StatusCode, headers: &HeaderMap, route: &LiveRoute) -> u64 {
         let acts = status.is_success() || status.is_redirection();
         if semantics::is_safe(&self.method) || !acts {
-            return;
+            return 0;
         }
         let Place {
             scheme,
@@ -445,11 +448,14 @@ impl Asked {
             target,
         } = &self.place;
         let others = reuse::invalidated(scheme, host, target.as_str(), headers);
+        let mut purges = 0;
         for target in std::iter::once(target.as_str().to_owned()).chain(others) {
             let url = key::url(scheme, host, &target);
             let key = self.key_of(route, url.clone(), &target);
             self.of.cache.invalidate(url, &key, self.is_split());
+            purges += 1;
         }
+        purges
     }
 
     /// Whether the responses of one URL may be stored under several keys.

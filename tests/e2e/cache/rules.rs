@@ -1,6 +1,7 @@
 //! RFC 9111 by its sections: two requests for each case, and whether the origin was asked again.
 
-use super::{Field, Scene, Turn, account, did, ok, turn};
+use super::{Field, Scene, Turn, account, did, ok, proxy_to, turn};
+use crate::support::raw_origin::RawOrigin;
 
 const FRESH: Field = ("cache-control", "max-age=3600");
 
@@ -254,9 +255,141 @@ fn reusing() -> Vec<Case> {
     ]
 }
 
+/// What is written strangely, and what it comes to.
+fn oddities() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (value, second) in [
+        ("max-age=99999999999", Hit),
+        ("MaX-aGe=99", Hit),
+        ("max-age=0099", Hit),
+        (", ,max-age=99,,", Hit),
+        ("max-age=99, other=\"no-store\"", Hit),
+        ("other=\"max-age=99\"", Asked),
+        ("other=\"a, b\", no-store, max-age=99", Asked),
+        ("max-age=-99", Asked),
+        ("max-age=a99", Asked),
+        ("max-age =99", Asked),
+        ("max-age= 99", Asked),
+    ] {
+        cases.push(case("5.2", &[("cache-control", value)], second));
+    }
+    for (value, second) in [
+        ("7200", Asked),
+        ("7200, 0", Asked),
+        ("0, 7200", Hit),
+        ("abc", Hit),
+        ("99999999999", Asked),
+    ] {
+        cases.push(case("5.1 Age", &[FRESH, ("age", value)], second));
+    }
+    for (value, second) in [
+        ("Thu, 18 Aug 2050 02:01:18 GMT", Hit),
+        ("Thursday, 18-Aug-50 02:01:18 GMT", Hit),
+        ("Thu Aug 18 02:01:18 2050", Hit),
+        ("THU, 18 AUG 2050 02:01:18 gmt", Hit),
+        ("0", Asked),
+        ("Thu, 18 Aug 2050 02:01:18", Asked),
+        ("Thu, 18 Aug 2050 02:01:18 AEST", Asked),
+        ("Thu, 18 Aug 2050 2:01:18 GMT", Asked),
+        ("Thu, 18-Aug-2050 02:01:18 GMT", Asked),
+        ("Thu, 18 Aug 2050 02.01.18 GMT", Asked),
+        ("Thu 18 Aug 2050 02:01:18 GMT", Asked),
+        ("Thu, 18 Aug 50 02:01:18 GMT", Asked),
+    ] {
+        cases.push(case("5.3 Expires", &[("expires", value)], second));
+    }
+    let targeted = |value, second| {
+        let response = [FRESH, ("cdn-cache-control", value)];
+        case("RFC 9213", &response, second)
+    };
+    cases.extend([
+        targeted("max-age=0", Asked),
+        targeted("private", Asked),
+        targeted("max-age=0, max-age=99", Hit),
+        targeted("max-age=99;a=b", Hit),
+        targeted("", Hit),
+        targeted("max-age=\"0\"", Hit),
+        targeted("max-age=0.5", Hit),
+        targeted("max-age= 0", Hit),
+    ]);
+    for (section, number, directives, second) in [
+        (
+            "5.2.2.3 must-understand",
+            200,
+            "no-store, max-age=99, must-understand",
+            Hit,
+        ),
+        (
+            "5.2.2.3 must-understand",
+            499,
+            "max-age=99, must-understand",
+            Asked,
+        ),
+    ] {
+        cases.push(status(
+            section,
+            number,
+            &[("cache-control", directives)],
+            second,
+        ));
+    }
+    let german = [
+        FRESH,
+        ("vary", "accept-language"),
+        ("content-language", "de"),
+    ];
+    for (wanted, second) in [("DE", Hit), ("de, en;q=0.5", Hit), ("en, de", Asked)] {
+        let again: &'static [Field] = match wanted {
+            "DE" => &[("accept-language", "DE")],
+            "en, de" => &[("accept-language", "en, de")],
+            _ => &[("accept-language", "de, en;q=0.5")],
+        };
+        let first = &[("accept-language", "fr, de")];
+        cases.push(with("4.1 language", first, &german, again, second));
+    }
+    cases
+}
+
+#[test]
+fn section_9_3_3_of_rfc_9110_an_answer_to_post_that_names_itself_is_kept_for_get() {
+    let posted = |location| vec![ok(&[FRESH, ("content-location", location)])];
+    let scripts = vec![posted("/0"), posted("/0"), vec![ok(&[FRESH])]];
+    let mut scene = Scene::new(scripts, "");
+    for (path, second) in [
+        ("/0", "hit"),
+        ("/1", "fwd=uri-miss"),
+        ("/2", "fwd=uri-miss"),
+    ] {
+        scene.client.request("POST", path, &[], b"x");
+        let got = scene.get(path, &[]);
+        assert!(did(&got).starts_with(second), "{path}: {}", did(&got));
+    }
+}
+
+#[test]
+fn section_3_an_interim_response_is_passed_on_and_never_stored() {
+    let origin = RawOrigin::start(|mut conversation| {
+        conversation.read_request();
+        conversation.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+        conversation
+            .write(b"HTTP/1.1 200 OK\r\ncache-control: max-age=99\r\ncontent-length: 2\r\n\r\nok");
+    });
+    let proxy = proxy_to(origin.address(), "");
+    let mut client = proxy.client();
+    let first = client.get("/");
+    assert_eq!(first.interim, [103]);
+    let second = client.get("/");
+    assert_eq!(
+        (did(&second).as_str(), second.text().as_str()),
+        ("hit", "ok")
+    );
+    assert!(second.interim.is_empty());
+    assert_eq!(second.header("link"), None);
+}
+
 #[test]
 fn each_rule_is_kept_by_its_section() {
-    let cases = [storing(), lifetimes(), statuses(), reusing()].concat();
+    let cases = [storing(), lifetimes(), statuses(), reusing(), oddities()].concat();
     let scripts = cases.iter().map(|case| {
         let validated = turn(304, &[("etag", "\"a\"")], "");
         let second = match case.second {
