@@ -284,7 +284,7 @@ async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Respons
     let snapshot = (state.snapshot)();
     let status = &state.status;
     match prometheus::render(&state.metrics, &state.directories, snapshot, status) {
-        Ok(text) if takes_only_plain_text(&headers) => {
+        Ok(text) if prefers_classic(&headers) => {
             let kind = prometheus::CLASSIC_CONTENT_TYPE;
             ([(header::CONTENT_TYPE, kind)], prometheus::classic(&text)).into_response()
         }
@@ -297,11 +297,9 @@ async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Respons
     }
 }
 
-fn takes_only_plain_text(headers: &HeaderMap) -> bool {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/plain") && !accept.contains("openmetrics"))
+fn prefers_classic(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(header::ACCEPT).into_iter();
+    prometheus::prefers_classic(accept.filter_map(|field| field.to_str().ok()))
 }
 
 async fn status(State(state): State<AdminState>) -> Json<api::Status> {

@@ -30,7 +30,8 @@ pub const BOUNDS: [u64; 19] = [
     60_000_000_000,
 ];
 
-const BUCKETS: usize = BOUNDS.len() + 1;
+/// Buckets of a histogram: one more than there are bounds.
+pub const BUCKETS: usize = BOUNDS.len() + 1;
 
 /// For each bit length of a value: the number of bounds below every value of that length. The search for a
 /// bucket starts there and takes at most two steps.
@@ -56,7 +57,8 @@ const fn first_candidates() -> [u8; 65] {
 }
 
 /// The index of the bucket `nanos` belongs to.
-fn bucket(nanos: u64) -> usize {
+#[must_use]
+pub fn bucket(nanos: u64) -> usize {
     let bits = (u64::BITS - nanos.leading_zeros()) as usize;
     let mut index = FIRST.get(bits).copied().map_or(0, usize::from);
     while BOUNDS.get(index).is_some_and(|bound| *bound < nanos) {

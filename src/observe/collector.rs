@@ -293,6 +293,9 @@ fn fold(batch: Batch, metrics: &Metrics, taps: &mut [Box<dyn Tap>], log: &LogWri
     for exchange in &batch.exchanges {
         tables.fold(exchange, now);
     }
+    for record in &batch.traces {
+        tables.fold_trace(record);
+    }
     for told in &batch.told {
         tables.fold_told(told);
     }

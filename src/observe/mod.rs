@@ -14,6 +14,7 @@ pub mod collector;
 pub mod components;
 pub mod events;
 pub mod exchange;
+pub mod exemplars;
 pub mod export;
 pub mod host;
 pub mod inflight;

@@ -5,6 +5,8 @@
 //! it. Depends on its neighbours in this room and the registry of names.
 
 mod clients;
+mod histograms;
+mod negotiate;
 mod out;
 mod protection;
 #[cfg(test)]
@@ -18,6 +20,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
+use self::histograms::{EXEMPLAR, histograms};
+pub use self::negotiate::prefers_classic;
 use self::out::Out;
 use super::accounts::Series as ClientSeries;
 use super::collector::Metrics;
@@ -69,15 +73,18 @@ pub fn render(
         state: (status.state_error().is_some(), status.state_failures()),
         process: Process::read(),
     };
+    let mut out = String::with_capacity(64 << 10);
+    exposition.durations(&mut out)?;
+    exposition.components(&mut out)?;
+    exposition.queue_waits(&mut out)?;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(exposition));
-    let mut out = String::with_capacity(64 << 10);
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
 /// A rendered text for readers of the older text format only: counters are described by their whole name
-/// there, and neither units nor an end are marked.
+/// there, and there are no units, no exemplars and no mark of the end.
 #[must_use]
 pub fn classic(openmetrics: &str) -> String {
     let kinds = openmetrics
@@ -100,7 +107,7 @@ pub fn classic(openmetrics: &str) -> String {
         {
             out.extend([mark, name, "_total ", rest]);
         } else {
-            out.push_str(line);
+            out.push_str(line.rsplit_once(EXEMPLAR).map_or(line, |(line, _)| line));
         }
         out.push('\n');
     }
@@ -128,8 +135,6 @@ struct Exposition {
 impl Collector for Exposition {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut out = Out(encoder);
-        self.durations(&mut out)?;
-        self.components(&mut out)?;
         self.counters(&mut out)?;
         self.gauges(&mut out)?;
         self.loops(&mut out)?;
@@ -189,23 +194,24 @@ impl Exposition {
         address.map_or_else(|| Arc::clone(&name), Arc::from)
     }
 
-    fn durations(&self, out: &mut Out<'_>) -> Result<(), Error> {
-        let server = self.families.server.iter().map(|(key, histogram)| {
+    fn durations(&self, out: &mut String) -> Result<(), Error> {
+        let server = self.families.server.iter().map(|(key, timed)| {
             let key = ServerKey::unpack(key);
             let route = self.route_name(key.route.map(crate::model::RouteId::index));
             (
                 server_labels(route, key.method.as_str(), key.status.to_string()),
-                histogram,
+                timed,
             )
         });
         let other = self.families.server.other();
         let other = other.map(|(h, _)| (server_labels(OTHER.into(), OTHER, OTHER.into()), h));
-        out.histograms(
+        histograms(
+            out,
             "http_server_request_duration",
             "Time from a request's first byte to the last byte of its response.",
             server.chain(other),
         )?;
-        let client = self.families.client.iter().map(|(key, histogram)| {
+        let client = self.families.client.iter().map(|(key, timed)| {
             let key = ClientKey::unpack(key);
             let upstream = self.upstream_name(key.upstream.map(crate::model::UpstreamId::index));
             let endpoint = key.endpoint.map(crate::model::EndpointId::index);
@@ -217,7 +223,7 @@ impl Exposition {
             };
             (
                 client_labels(upstream, endpoint, key.method.as_str(), status),
-                histogram,
+                timed,
             )
         });
         let other = self.families.client.other();
@@ -227,7 +233,8 @@ impl Exposition {
                 h,
             )
         });
-        out.histograms(
+        histograms(
+            out,
             "http_client_request_duration",
             "Time an upstream took: connecting, waiting for its response, its body.",
             client.chain(other),
@@ -251,14 +258,15 @@ impl Exposition {
                     )
                 })
         });
-        out.histograms(
+        histograms(
+            out,
             "tidegate_phase_duration",
             "Time exchanges spent in each phase; the phases of one sum to its total.",
             rows,
         )
     }
 
-    fn components(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn components(&self, out: &mut String) -> Result<(), Error> {
         let components = &self.families.components;
         let labels = |upstream, name: Option<&Arc<str>>| {
             let name = name.map_or_else(|| OTHER.into(), Arc::clone);
@@ -269,7 +277,8 @@ impl Exposition {
         });
         let other = components.other();
         let other = other.map(|(histogram, _)| (labels(OTHER.into(), None), histogram));
-        out.histograms(
+        histograms(
+            out,
             "tidegate_component_duration",
             "Time upstreams say, in Server-Timing, that their parts took.",
             rows.chain(other),

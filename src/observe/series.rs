@@ -41,6 +41,12 @@ impl<V: Default> Series<V> {
         }
     }
 
+    /// The value of `key`, if it has a row of its own.
+    pub fn known(&mut self, key: u64) -> Option<&mut V> {
+        let row = *self.index.get(&key)?;
+        Some(&mut self.rows.get_mut(row)?.1)
+    }
+
     #[cold]
     fn add(&mut self, key: u64) -> usize {
         let row = self.rows.len();
@@ -99,6 +105,8 @@ mod tests {
             assert_eq!(series.other(), Some((&(7 * (round + 1)), 7 * (round + 1))));
         }
         assert_eq!(series.iter().map(|(_, n)| *n).sum::<u64>(), 12);
+        assert_eq!(series.known(2 << 40), Some(&mut 4));
+        assert_eq!(series.known(3 << 40), None);
         assert_eq!(
             series.iter().map(|(k, _)| k >> 40).collect::<Vec<_>>(),
             [0, 1, 2]

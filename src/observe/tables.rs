@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::components::{Components, Told};
 use super::exchange::Exchange;
+use super::exemplars::{Exemplar, Timed};
 use super::series::Series;
+use super::trace;
 use crate::clock::Instant;
 use crate::measure::histogram::Histogram;
 use crate::measure::recent::{Recent, RecentSummary};
@@ -223,9 +225,9 @@ impl Subject {
 #[derive(Clone, Debug)]
 pub struct Families {
     /// `http_server_request_duration_seconds` by [`ServerKey`].
-    pub server: Series<Histogram>,
+    pub server: Series<Timed>,
     /// `http_client_request_duration_seconds` by [`ClientKey`].
-    pub client: Series<Histogram>,
+    pub client: Series<Timed>,
     /// `tidegate_phase_duration_seconds` by upstream + 1; 0: no upstream.
     pub phases: Series<[Histogram; Phase::ALL.len()]>,
     /// `tidegate_rejected_total` by [`RejectedKey`].
@@ -315,6 +317,28 @@ impl Tables {
         self.families.components.fold(told);
     }
 
+    /// Names the trace of an exchange that was folded: only where its series stands for itself.
+    pub fn fold_trace(&mut self, record: &trace::Record) {
+        let exchange = &record.exchange;
+        let total = nanos(exchange.phases.total());
+        let exemplar = |nanos| Exemplar {
+            trace: record.context.trace,
+            nanos,
+            at: exchange.started.saturating_add(total / 1_000),
+        };
+        let families = &mut self.families;
+        if let Some(server) = families.server.known(ServerKey::pack(exchange)) {
+            server.name(exemplar(total));
+        }
+        if exchange.attempts > 0
+            && let Some(client) = families.client.known(ClientKey::pack(exchange))
+        {
+            let parts = [Phase::Connect, Phase::Wait, Phase::Body];
+            let time = parts.map(|phase| nanos(exchange.phases.get(phase)));
+            client.name(exemplar(time.iter().sum()));
+        }
+    }
+
     /// Folds one exchange that ended about `now`.
     pub fn fold(&mut self, exchange: &Exchange, now: Instant) {
         let mut phases = [0; Phase::ALL.len()];
@@ -329,12 +353,10 @@ impl Tables {
         let families = &mut self.families;
         families.fold_counters(exchange, error);
         let server = families.server.entry(ServerKey::pack(exchange));
-        server.record(total);
+        server.histogram.record(total);
         if let Some(time) = upstream_time {
-            families
-                .client
-                .entry(ClientKey::pack(exchange))
-                .record(time);
+            let client = families.client.entry(ClientKey::pack(exchange));
+            client.histogram.record(time);
         }
         let key = exchange.upstream.map_or(0, |id| id.index() as u64 + 1);
         for (histogram, time) in families.phases.entry(key).iter_mut().zip(phases) {
@@ -518,9 +540,10 @@ pub(crate) mod tests {
         tables.fold(&answered(), Instant::ZERO);
         let families = tables.families();
         let (_, server) = families.server.iter().next().unwrap();
+        let server = &server.histogram;
         assert_eq!((server.count(), server.sum_nanos()), (1, 21_000_000));
         let (_, client) = families.client.iter().next().unwrap();
-        assert_eq!(client.sum_nanos(), 12_000_000);
+        assert_eq!(client.histogram.sum_nanos(), 12_000_000);
         let (key, phases) = families.phases.iter().next().unwrap();
         assert_eq!(row_identity(key), Some(2));
         assert_eq!(
@@ -620,7 +643,7 @@ pub(crate) mod tests {
         assert_eq!(families.server.iter().count(), MAX_SERIES);
         let (other, folded) = families.server.other().unwrap();
         assert_eq!(
-            (other.count(), folded),
+            (other.histogram.count(), folded),
             (MAX_SERIES as u64, MAX_SERIES as u64)
         );
         assert_eq!(families.totals.exchanges, 2 * MAX_SERIES as u64);

@@ -58,6 +58,7 @@ impl Prometheus {
                 directory.path().join("data").display()
             ))
             .arg(format!("--web.listen-address={address}"))
+            .arg("--enable-feature=exemplar-storage")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -88,6 +89,19 @@ impl Prometheus {
             .unwrap_or_default()
     }
 
+    /// The traces named beside the series a selector yields.
+    fn traces_of(&self, selector: &str) -> Vec<String> {
+        let encoded = utf8_percent_encode(selector, NON_ALPHANUMERIC);
+        let path = format!("/api/v1/query_exemplars?query={encoded}&start=0&end=9999999999");
+        let answer = Client::connect(self.address).get(&path).json();
+        let series = answer["data"].as_array().cloned().unwrap_or_default();
+        let exemplars = series.iter().flat_map(|one| one["exemplars"].as_array());
+        let traces = exemplars.flatten().map(|one| &one["labels"]["trace_id"]);
+        traces
+            .filter_map(|id| id.as_str().map(str::to_owned))
+            .collect()
+    }
+
     #[track_caller]
     fn query_until_data(&self, query: &str) -> Vec<Value> {
         eventually_some(query, PATIENCE, || {
@@ -100,6 +114,43 @@ impl Drop for Prometheus {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+#[test]
+fn prometheus_names_beside_a_duration_the_trace_that_is_sent() {
+    let (origin, collector) = (
+        Origin::http1(|_| Reply::ok("fine")),
+        Origin::http1(|_| Reply::new(200)),
+    );
+    let proxy = Proxy::start(&format!(
+        "[[listen]]\nname = \"public\"\naddress = \"<public>\"\ntrusted_proxies = [\"127.0.0.1/32\"]\n\
+         [upstreams.orders]\nendpoints = [\"{}\"]\n\
+         [[routes]]\nname = \"all\"\nupstream = \"orders\"\n\
+         [telemetry]\notlp = {{ endpoint = \"http://{}\", sample = 0.0 }}\n",
+        origin.address(),
+        collector.address()
+    ));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let mut client = proxy.client();
+    client.request("GET", "/", &[("traceparent", &parent)], b"");
+    client.get("/");
+    let counted = "http_server_request_duration_seconds_count";
+    proxy.metrics_until("every request", |metrics| {
+        metrics.value(counted, &[]) == Some(2.0)
+    });
+    let prometheus = Prometheus::scraping(proxy.admin());
+    for selector in [
+        "http_server_request_duration_seconds_bucket{http_route=\"all\"}",
+        "http_client_request_duration_seconds_bucket{upstream=\"orders\"}",
+    ] {
+        eventually(selector, PATIENCE, || {
+            prometheus
+                .traces_of(selector)
+                .iter()
+                .any(|named| named == trace)
+        });
     }
 }
 

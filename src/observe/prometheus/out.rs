@@ -8,7 +8,6 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use crate::measure::histogram::Histogram;
 use crate::observe::process::Process;
 
 /// Writes whole families.
@@ -76,34 +75,6 @@ impl Out<'_> {
         metric.encode_gauge(&value)
     }
 
-    /// A family of durations; its name gets `_seconds`.
-    pub(super) fn histograms<'h, L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: impl IntoIterator<Item = (L, &'h Histogram)>,
-    ) -> Result<(), Error> {
-        let kind = MetricType::Histogram;
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
-        for (labels, histogram) in rows {
-            let buckets: Vec<(f64, u64)> = histogram
-                .buckets()
-                .map(|(bound, count)| (bound.map_or(f64::INFINITY, seconds), count))
-                .collect();
-            metric
-                .encode_family(&labels)?
-                .encode_histogram::<NoLabelSet>(
-                    sum_seconds(histogram),
-                    histogram.count(),
-                    &buckets,
-                    None,
-                )?;
-        }
-        Ok(())
-    }
-
     /// The conventional metrics of any process.
     pub(super) fn process(&mut self, process: &Process) -> Result<(), Error> {
         let (bytes, seconds) = (Some(&Unit::Bytes), Some(&Unit::Seconds));
@@ -146,17 +117,4 @@ impl Out<'_> {
         )?;
         self.gauge("process_threads", "Threads.", None, process.threads)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the text format's numbers are f64"
-)]
-fn sum_seconds(histogram: &Histogram) -> f64 {
-    histogram.sum_nanos() as f64 / 1e9
 }

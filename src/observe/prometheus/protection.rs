@@ -3,6 +3,7 @@
 use std::fmt::Error;
 use std::sync::Arc;
 
+use super::histograms::histograms;
 use super::out::Out;
 use super::{Exposition, OTHER, name_of};
 use crate::engine::breaker::State;
@@ -187,7 +188,11 @@ impl Exposition {
             "tidegate_streams",
             "Endless responses of an upstream, which hold no slot.",
             upstreams().map(|one| ([("upstream", &*one.name)], u64::from(one.limit.streams))),
-        )?;
+        )
+    }
+
+    /// How long requests waited in line.
+    pub(super) fn queue_waits(&self, out: &mut String) -> Result<(), Error> {
         let phases = &self.families.phases;
         let rows = phases.iter().filter_map(|(key, row)| {
             let upstream = self.upstream_name(Some(row_identity(key)?));
@@ -197,7 +202,8 @@ impl Exposition {
             let queue = row.get(Phase::Queue as usize)?;
             Some(([("upstream", OTHER.into())], queue))
         });
-        out.histograms(
+        histograms(
+            out,
             "tidegate_queue_wait",
             "Time requests waited for a slot at their upstream.",
             rows.chain(other),

@@ -6,7 +6,9 @@ use crate::observe::snapshot::{
     CircuitView, EndpointState, EndpointView, IssuerView, LimitView, ListenerView, RateLimitView,
     RetryView, UpstreamView, UsageView,
 };
+use crate::observe::tables::Tables;
 use crate::observe::tables::tests::{answered, refused};
+use crate::observe::trace::spans::tests::record as traced;
 
 fn directories() -> Arc<Directories> {
     let directories = Directories::default();
@@ -151,6 +153,35 @@ fn the_older_format_describes_counters_by_their_whole_name() {
     assert!(text.contains("# HELP tidegate_exchanges_total Finished"));
     assert!(text.contains("# TYPE tidegate_inflight gauge\n"));
     assert!(!text.contains("# UNIT") && !text.contains("# EOF"));
+}
+
+#[test]
+fn a_trace_that_is_sent_stands_beside_its_buckets_in_openmetrics_only() {
+    let mut tables = Tables::new(Instant::ZERO);
+    let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
+    let (mut record, _) = traced();
+    record.exchange = answered();
+    record.context.trace = trace;
+    tables.fold_trace(&record);
+    assert!(
+        tables.families().server.iter().next().is_none(),
+        "no series of its own"
+    );
+    tables.fold(&answered(), Instant::ZERO);
+    tables.fold_trace(&record);
+    let (_, timed) = tables.families().server.iter().next().unwrap();
+    let mut text = String::new();
+    let labels = [("route", Arc::from("a # {trace_id=\"b\\\n"))];
+    histograms(&mut text, "http", "Time.", [(labels, timed)]).unwrap();
+    let line = "http_seconds_bucket{le=\"0.025\",route=\"a # {trace_id=\\\"b\\\\\\n\"} 1";
+    let named = format!("{line} # {{trace_id=\"{trace:032x}\"}} 0.021 1790000000.144456");
+    assert!(
+        text.lines().any(|one| one == named),
+        "{named} is not in\n{text}"
+    );
+    assert_eq!(text.matches("# {trace_id=\"4bf9").count(), 1);
+    assert!(classic(&text).lines().any(|one| one == line), "{text}");
+    assert!(!classic(&text).contains("4bf9"));
 }
 
 #[test]
