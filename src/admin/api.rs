@@ -12,6 +12,7 @@ mod clients;
 mod diagnosis;
 mod feed;
 mod isolations;
+mod slos;
 mod usage;
 
 pub use self::clients::{
@@ -23,6 +24,7 @@ pub use self::feed::{
     NowProcess, NowSecond, UpstreamDetail,
 };
 pub use self::isolations::{Isolate, Isolated, Isolation, Isolations, Preview, Released};
+pub use self::slos::{FirstVerdict, Incident, Incidents, Slo, SloLatency, SloSubject, Slos};
 pub use self::usage::{
     TrafficPair, TrafficReport, Usage, UsageHour, UsageHours, UsageRow, UsageSums,
 };

@@ -31,6 +31,8 @@ use crate::engine::breaker;
 use crate::engine::circuit::Mode;
 use crate::engine::isolation::{Full, Isolation, Isolations, Order};
 use crate::engine::registry::Directories;
+use crate::incident::incidents::Incidents;
+use crate::incident::objectives::Board;
 use crate::incident::watch::Latest;
 use crate::observe::collector::Metrics;
 use crate::observe::events::Events;
@@ -137,6 +139,10 @@ pub struct AdminState {
     pub timelines: Arc<Timelines>,
     /// Who watches.
     pub feed: Arc<Feed>,
+    /// What is promised, and how it stands.
+    pub objectives: Arc<Board>,
+    /// What was missed.
+    pub incidents: Arc<Incidents>,
     /// What changes.
     pub events: Arc<Events>,
     /// The machine, second by second.
@@ -185,6 +191,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/traffic", get(usage::traffic))
         .route("/api/v1/diagnosis", get(diagnosis))
         .route("/api/v1/scale/{upstream}", get(scale))
+        .route("/api/v1/slos", get(slos))
+        .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/incidents/{id}", get(incident))
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
@@ -266,6 +275,26 @@ async fn scale(
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     }
     Ok(Json(view::scale(&state, &upstream)))
+}
+
+async fn slos(State(state): State<AdminState>) -> Json<api::Slos> {
+    Json(view::slos(&state))
+}
+
+async fn incidents(State(state): State<AdminState>) -> Json<api::Incidents> {
+    Json(view::incidents(&state))
+}
+
+async fn incident(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<api::Incident>, Problem> {
+    let found = state.incidents.find(&id);
+    let found = found.ok_or_else(|| {
+        let detail = "There is no incident of that id; GET /api/v1/incidents lists them.";
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })?;
+    Ok(Json((*found).clone()))
 }
 
 async fn livez() -> &'static str {

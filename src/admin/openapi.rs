@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 28] = [
+pub(super) const GET_PATHS: [(&str, &str); 31] = [
     ("/", "The dashboard."),
     ("/livez", "200 while the process runs."),
     (
@@ -59,6 +59,18 @@ pub(super) const GET_PATHS: [(&str, &str); 28] = [
     (
         "/api/v1/scale/{upstream}",
         "How much room an upstream has, and whether more of it would help.",
+    ),
+    (
+        "/api/v1/slos",
+        "What is promised, and how routes, upstreams, endpoints or clients stand to it.",
+    ),
+    (
+        "/api/v1/incidents",
+        "What was missed and what the diagnosis first said of it, the newest first.",
+    ),
+    (
+        "/api/v1/incidents/{id}",
+        "One incident; 404 when it is not known.",
     ),
     (
         "/api/v1/limits",
@@ -275,6 +287,7 @@ fn parameters(path: &str) -> Value {
     match path {
         "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
         "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
+        "/api/v1/incidents/{id}" => json!([in_path("id")]),
         "/api/v1/usage" | "/api/v1/usage/hours" | "/api/v1/traffic" => json!([
             in_query("from", &[]),
             in_query("to", &[]),

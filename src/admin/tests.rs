@@ -36,6 +36,7 @@ fn plan() -> Plan {
         idle_timeout: Duration::from_secs(60),
         tier: 0,
         cache: None,
+        slo: None,
         breaker: None,
         rate_limits: Vec::new(),
         rewrite: None,
@@ -62,6 +63,7 @@ fn plan() -> Plan {
         tiers: vec!["standard".into()],
         upstreams: Vec::new(),
         caches: Vec::new(),
+        slos: Vec::new(),
         routes: vec![Arc::new(route)],
         usage: Default::default(),
         telemetry: plan::Telemetry::default(),
@@ -84,6 +86,7 @@ fn snapshot() -> Snapshot {
             evictions: 1,
         }],
         usage: UsageView::default(),
+        slos: Vec::new(),
         causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: Vec::new(),
         listeners: vec![ListenerView {
@@ -123,6 +126,19 @@ fn in_flight(limit: usize) -> InFlight {
         silent_workers: 0,
     }
 }
+
+/// One incident of an earlier process.
+fn incidents() -> Incidents {
+    let incidents = Incidents::default();
+    let kept = serde_json::json!({
+        "id": INCIDENT, "opened_at": "2026-11-26T23:00:00Z", "slo": "fast", "per": "route",
+        "subject": "orders", "signals": ["latency"], "what": "p98 300 ms",
+    });
+    incidents.restore(vec![serde_json::from_value(kept).unwrap()]);
+    incidents
+}
+
+const INCIDENT: &str = "6442c0f1e2a00";
 
 /// An empty ledger.
 fn ledger() -> Ledger {
@@ -183,6 +199,8 @@ fn state() -> AdminState {
         latest: Arc::default(),
         timelines: Arc::default(),
         feed: Arc::default(),
+        objectives: Arc::default(),
+        incidents: Arc::new(incidents()),
         usage: ledger(),
         status,
         snapshot: Arc::new(snapshot),
@@ -282,6 +300,7 @@ async fn every_path_of_the_description_answers_as_described() {
                 let path = path
                     .replace("{request_id}", id)
                     .replace("{upstream}", "orders")
+                    .replace("{id}", INCIDENT)
                     .replace("/events", "/events?recent");
                 get_path(&state, &path).await
             } else if method == "delete" {

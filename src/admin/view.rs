@@ -6,6 +6,7 @@ mod diagnosis;
 mod feed;
 mod protection;
 mod requests;
+mod slos;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub(super) use self::diagnosis::{diagnosis, scale};
 pub(super) use self::feed::{history, moment, upstream_detail};
 pub(super) use self::protection::{breakers, limits};
 pub(super) use self::requests::{inflight, why};
+pub(super) use self::slos::{incidents, slos};
 use super::{AdminState, api};
 use crate::clock::SystemClock;
 use crate::config::plan::{HostMatch, Match, PathMatch};

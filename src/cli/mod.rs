@@ -8,6 +8,7 @@ mod client;
 mod clients;
 mod demo;
 mod diagnose;
+mod incidents;
 mod inflight;
 mod isolate;
 mod query;
@@ -82,6 +83,11 @@ enum Command {
     /// Say what is wrong, most likely cause first, with the numbers that speak for it and what to do about it.
     #[command(after_help = "Example:\n  tidegate diagnose")]
     Diagnose(QueryArgs),
+    /// List what was promised and missed, or show one such incident.
+    #[command(
+        after_help = "Examples:\n  tidegate incidents\n  tidegate incidents show 6442c0f1e2a00"
+    )]
+    Incidents(incidents::IncidentsArgs),
     /// Show this machine second by second, as sar does.
     #[command(after_help = "Example:\n  tidegate sar -q --from 10m --step 10")]
     Sar(sar::SarArgs),
@@ -186,6 +192,7 @@ pub fn run() -> ExitCode {
         Command::Clients(args) => clients::clients(args),
         Command::Usage(args) => usage::usage(args),
         Command::Diagnose(query) => diagnose::diagnose(query),
+        Command::Incidents(args) => incidents::incidents(args),
         Command::Sar(args) => sar::sar(args),
         Command::Inflight(args) => inflight::inflight(args),
         Command::Why(args) => why::why(args),

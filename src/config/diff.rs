@@ -137,6 +137,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
         ("/upstreams", "upstream"),
         ("/rate_limits", "rate limit"),
         ("/cache", "cache"),
+        ("/slos", "objective"),
         ("/routes", "route"),
     ] {
         let (before, after) = (named(before.pointer(table)), named(after.pointer(table)));

@@ -7,6 +7,7 @@ mod cache;
 mod clients;
 mod protection;
 mod rate_limit;
+mod slo;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -104,6 +105,11 @@ fn raw(plan: &Plan) -> Raw {
             .caches
             .iter()
             .map(|one| (one.name.to_string().into(), cache::cache(one).into()))
+            .collect(),
+        slos: plan
+            .slos
+            .iter()
+            .map(|one| (one.name.to_string().into(), slo::slo(one).into()))
             .collect(),
         routes: plan
             .routes
@@ -264,6 +270,10 @@ fn route(route: &Route, upstream: &str, plan: &Plan) -> RawRoute {
         idle_timeout: Time(route.idle_timeout).into(),
         tier: tier.map(|name| name.to_string().into()),
         cache: None,
+        slo: route
+            .slo
+            .and_then(|index| plan.slos.get(index))
+            .map(|slo| slo.name.to_string().into()),
         breaker: route.breaker.as_ref().map(protection::breaker),
         rate_limits: limits.map(|one| one.name.to_string().into()).collect(),
         rewrite: route.rewrite.as_ref().map(|one| rewrite(one).into()),

@@ -7,6 +7,7 @@ mod cache;
 mod clients;
 mod protection;
 mod rate_limit;
+mod slo;
 mod telemetry;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub use self::cache::{Cache, CacheDisk, CacheKey};
 pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
 pub use self::rate_limit::{Per, RateLimit};
+pub use self::slo::Slo;
 pub use self::telemetry::{
     AccessLog, Exporters, LogTarget, Otlp, OtlpProtocol, Spill, Splunk, Telemetry, Zipkin,
 };
@@ -49,6 +51,8 @@ pub struct Plan {
     pub rate_limits: Vec<Arc<RateLimit>>,
     /// Caches of responses, in the order of their names.
     pub caches: Vec<Arc<Cache>>,
+    /// What is promised, in the order of the names.
+    pub slos: Vec<Arc<Slo>>,
     /// The routes in the order of the file. Matching order is the router's business.
     pub routes: Vec<Arc<Route>>,
     /// The ledger of who used what.
@@ -357,6 +361,8 @@ pub struct Route {
     pub idle_timeout: Duration,
     /// How important its requests are: an index into [`Plan::tiers`].
     pub tier: u8,
+    /// What its requests are held to: an index into [`Plan::slos`].
+    pub slo: Option<usize>,
     /// The cache that answers its requests: an index into [`Plan::caches`].
     pub cache: Option<usize>,
     /// A breaker of its own, besides its upstream's.

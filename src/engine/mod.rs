@@ -14,4 +14,5 @@ pub mod route;
 #[cfg(feature = "proxy")]
 pub mod upstream;
 
+pub use crate::measure::slo;
 pub use crate::policy::{breaker, concurrency, queue, retry};

@@ -2,11 +2,14 @@
 //!
 //! [`span`] sums what happened to one upstream in a stretch of time, [`history`] keeps the last two minutes by the second
 //! and what is usual, [`diagnose`] compares the two and ranks the causes, [`scale`] says how much room there is. All of
-//! that is pure: time is an argument, names are numbers. [`watch`] feeds it from what the observer sees. May depend
+//! that is pure: time is an argument, names are numbers. [`watch`] feeds it from what the observer sees;
+//! [`objectives`] holds everybody to what is promised and opens [`incidents`]. May depend
 //! on observe, measure, engine and clients.
 
 pub mod diagnose;
 pub mod history;
+pub mod incidents;
+pub mod objectives;
 pub mod repeats;
 pub mod scale;
 pub mod span;

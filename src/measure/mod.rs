@@ -8,6 +8,7 @@ pub mod peak;
 pub mod recent;
 pub mod share;
 pub mod sketch;
+pub mod slo;
 pub mod slots;
 pub mod topk;
 pub mod window;

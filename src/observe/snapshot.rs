@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub route_circuits: Vec<CircuitView>,
     /// Every cause a diagnosis may find, and whether it is found now.
     pub causes: Vec<(&'static str, bool)>,
+    /// Objectives, in the order of their names.
+    pub slos: Vec<SloView>,
     /// How many subjects of each kind operators hold apart.
     pub isolations: Vec<(&'static str, usize)>,
     /// The usage ledger.
@@ -55,6 +57,21 @@ impl Snapshot {
     pub fn connections(&self) -> u64 {
         self.listeners.iter().map(|l| l.connections).sum()
     }
+}
+
+/// One objective: the worst of all who are held to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SloView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many times too fast the error budget burns, by window.
+    pub burn: Vec<(&'static str, f64)>,
+    /// The part of the error budget that is left; none where no availability is promised.
+    pub budget: Option<f64>,
+    /// What the quantile is; none of no requests.
+    pub quantile: Option<Duration>,
+    /// How many miss it, by the way they do.
+    pub missing: Vec<(&'static str, usize)>,
 }
 
 /// One cache.

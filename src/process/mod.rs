@@ -6,6 +6,7 @@
 mod changes;
 mod handover;
 mod heartbeat;
+mod incidents;
 mod inflight;
 mod isolations;
 mod issuers;
@@ -56,6 +57,7 @@ use crate::usage::writer::Writer;
 
 pub use handover::Inherited;
 
+use self::incidents::Promises;
 use self::quotas::Quotas;
 use self::state::State;
 
@@ -120,6 +122,7 @@ struct Process {
     collector: Collector,
     latest: Arc<Latest>,
     timelines: Arc<Timelines>,
+    promises: Promises,
     events: Arc<Events>,
     host: Arc<Host>,
     ledger: Ledger,
@@ -181,15 +184,16 @@ impl Process {
         let lag = Arc::new(AtomicU64::new(0));
         let proxy = load::proxy(Arc::clone(&lag), fd_limit, plan.server.workers);
         let watch = watch(&upstreams, &directories, proxy, &latest);
+        let promises = Promises::default();
         let ledger = Ledger::of(&plan.usage);
         let (writer, folder) = ledger.start(&directories)?;
         let timelines = Arc::new(Timelines::default());
-        let drawer = Drawer::new(
-            Arc::clone(&upstreams),
-            Arc::clone(&timelines),
-            SystemClock.now(),
-        );
-        let taps: Vec<Box<dyn Tap>> = vec![Box::new(watch), Box::new(folder), Box::new(drawer)];
+        let taps: Vec<Box<dyn Tap>> = vec![
+            Box::new(watch),
+            Box::new(promises.tap(&latest, &directories)),
+            Box::new(folder),
+            Box::new(drawer(&upstreams, &timelines)),
+        ];
         let collector = collector(&plan, &upstreams, &directories, taps)?;
         let events = Arc::new(Events::new(collector.exports().clone()));
         let plan = Arc::new(plan);
@@ -205,6 +209,7 @@ impl Process {
         };
         let status = Arc::new(Status::new(SystemClock));
         let state = Arc::new(State::open(&plan, Arc::clone(&status))?);
+        promises.begin(&plan, &directories, &events, &state);
         let hasher = Arc::new(state.hasher());
         let clients = Arc::new(Registry::load(&plan.clients, hasher, None)?);
         quotas::restore(&state, &states.limits);
@@ -234,6 +239,7 @@ impl Process {
                 Arc::clone(&shared),
                 Arc::clone(&upstreams),
                 Arc::clone(&latest),
+                Arc::clone(&promises.objectives),
                 Arc::clone(&caches),
                 Arc::clone(&ledger.health),
             )),
@@ -249,6 +255,7 @@ impl Process {
             collector,
             latest,
             timelines,
+            promises,
             events: Arc::clone(&events),
             host: host(&plan)?,
             ledger,
@@ -386,6 +393,8 @@ impl Process {
             latest: Arc::clone(&self.latest),
             timelines: Arc::clone(&self.timelines),
             feed: Arc::default(),
+            objectives: Arc::clone(&self.promises.objectives),
+            incidents: Arc::clone(&self.promises.incidents),
             events: Arc::clone(&self.events),
             host_samples: Arc::clone(&self.host),
             usage: self.ledger.clone(),
@@ -585,6 +594,7 @@ impl Process {
         }
         self.adopt(opened);
         self.collector.apply(&plan.telemetry);
+        self.promises.follow(&plan, &self.directories);
         self.collector.metrics().set_known_clients(known(&plan));
         self.discovery.reconcile(&self.upstreams);
         self.changed.notify_one();
@@ -696,6 +706,12 @@ fn watch(
         Arc::clone(latest),
         SystemClock.now(),
     )
+}
+
+/// What draws the last minutes of `upstreams` into `timelines`.
+fn drawer(upstreams: &Arc<Upstreams>, timelines: &Arc<Timelines>) -> Drawer {
+    let (upstreams, timelines) = (Arc::clone(upstreams), Arc::clone(timelines));
+    Drawer::new(upstreams, timelines, SystemClock.now())
 }
 
 /// How a health check of `endpoint` is secured; none: it is not.

@@ -16,6 +16,7 @@ use crate::engine::retry::Failure;
 use crate::engine::upstream::outlier::Standing;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::incident::diagnose::Cause;
+use crate::incident::objectives::Board;
 use crate::incident::watch::Latest;
 use crate::observe::snapshot::{
     CacheView, CircuitView, EndpointState as Health, EndpointView, IssuerView, LimitView,
@@ -33,6 +34,7 @@ pub(super) struct Views {
     shared: Arc<Shared>,
     upstreams: Arc<Upstreams>,
     latest: Arc<Latest>,
+    objectives: Arc<Board>,
     caches: Arc<Caches>,
     usage: Arc<LedgerHealth>,
     listeners: Mutex<Vec<Listening>>,
@@ -43,6 +45,7 @@ impl Views {
         shared: Arc<Shared>,
         upstreams: Arc<Upstreams>,
         latest: Arc<Latest>,
+        objectives: Arc<Board>,
         caches: Arc<Caches>,
         usage: Arc<LedgerHealth>,
     ) -> Self {
@@ -50,6 +53,7 @@ impl Views {
             shared,
             upstreams,
             latest,
+            objectives,
             caches,
             usage,
             listeners: Mutex::default(),
@@ -118,6 +122,12 @@ impl Views {
             loops: self.shared.pulses.iter().map(Pulse::total).collect(),
             route_circuits,
             causes: self.causes(),
+            slos: self
+                .objectives
+                .standings()
+                .iter()
+                .map(super::incidents::view)
+                .collect(),
             isolations: self.shared.isolations.counts().to_vec(),
             usage: UsageView {
                 pending: self.usage.pending() as u64,

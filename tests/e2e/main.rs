@@ -36,6 +36,7 @@ mod protection;
 mod protocols;
 mod rates;
 mod routing;
+mod slos;
 mod streams;
 mod top;
 mod traces;

@@ -49,7 +49,7 @@ fn shot(verdicts: &Value, requests: u64) -> Shot {
             "connections": 51, "listeners": [],
             "exchanges": { "total": 1_000, "errors": 5, "by_outcome": {}, "bytes_in": 0, "bytes_out": 0 },
             "dropped": { "exchanges": 0, "access_log_lines": 0 }, "state": { "directory": null, "error": null },
-            "usage": { "file": null, "written": null, "pending": 0, "dropped": 0, "error": null },
+            "usage": { "store": "memory", "file": null, "written": null, "pending": 0, "dropped": 0, "error": null },
         })),
         upstreams: of(json!({ "upstreams": [{
             "name": "shop", "protocol": "http1", "balance": "peak-ewma", "in_flight": 3, "connections": 4,

@@ -11,6 +11,7 @@ mod listen;
 mod protection;
 mod rate_limit;
 mod route;
+mod slo;
 mod spanned;
 mod telemetry;
 mod upstream;
@@ -31,6 +32,7 @@ pub(crate) use protection::{
 };
 pub(crate) use rate_limit::{RawCost, RawRateLimit, RawScope};
 pub(crate) use route::{RawEdits, RawMatch, RawRewrite, RawRoute, RawRouteHeaders};
+pub(crate) use slo::{RawLatency, RawPer, RawSlo};
 pub(crate) use spanned::Spanned;
 pub(crate) use telemetry::{
     RawAccessLog, RawLogFormat, RawOtlp, RawOtlpProtocol, RawSpill, RawSplunk, RawTelemetry,
@@ -68,6 +70,9 @@ pub(crate) struct Raw {
     /// Caches of responses, by name. A route uses the one it names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) cache: BTreeMap<Spanned<String>, Spanned<RawCache>>,
+    /// What is promised, by name. A route is held to the one it names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) slos: BTreeMap<Spanned<String>, Spanned<RawSlo>>,
     /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.
     pub(crate) routes: Vec<Spanned<RawRoute>>,
     /// The ledger of who used what. Without: in memory, for a day.

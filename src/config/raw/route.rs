@@ -32,6 +32,9 @@ pub(crate) struct RawRoute {
     /// Name of the cache that answers its requests where it may. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<Spanned<String>>,
+    /// Name of the objective its requests are held to. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slo: Option<Spanned<String>>,
     /// A breaker for this route alone, besides its upstream's. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) breaker: Option<RawBreaker>,
@@ -55,6 +58,7 @@ impl Default for RawRoute {
             idle_timeout: Time::secs(300).into(),
             tier: None,
             cache: None,
+            slo: None,
             breaker: None,
             rate_limits: Vec::new(),
             rewrite: None,

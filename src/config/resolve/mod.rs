@@ -10,6 +10,7 @@ mod listen;
 mod protection;
 mod rate_limit;
 mod route;
+mod slo;
 mod telemetry;
 mod upstream;
 
@@ -66,6 +67,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let upstreams = check.upstreams(&raw.upstreams, tiers.len());
     let rate_limits = check.rate_limits(raw);
     let caches = check.caches(&raw.cache);
+    let slos = check.slos(raw);
     let routes = check.routes(raw, &tiers);
     let usage = check.usage(raw.usage.as_ref());
     let telemetry = check.telemetry(&raw.telemetry);
@@ -84,6 +86,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         rate_limits: rate_limits.into_iter().map(Arc::new).collect(),
         caches: caches.into_iter().map(Arc::new).collect(),
+        slos: slos.into_iter().map(Arc::new).collect(),
         routes: routes.into_iter().map(Arc::new).collect(),
         usage,
         telemetry,

@@ -90,6 +90,7 @@ impl Check<'_> {
         let idle_timeout = self.above_zero(&raw.idle_timeout, "idle_timeout");
         let tier = self.tier(raw.tier.as_ref(), tiers);
         let cache = self.cache_of(raw, whole);
+        let slo = self.slo_of(raw, whole);
         let breaker = raw.breaker.as_ref().map(|breaker| self.breaker(breaker));
         let rate_limits = self.limits_of(&raw.rate_limits, whole);
         let rewrite = match (&raw.rewrite, &matches) {
@@ -105,6 +106,7 @@ impl Check<'_> {
             timeout,
             idle_timeout,
             tier,
+            slo,
             cache,
             breaker,
             rate_limits,

@@ -292,6 +292,24 @@ fn what_this_version_does_not_carry_out_is_refused() {
 }
 
 #[test]
+fn an_objective_says_what_it_cannot_promise() {
+    let text = minimal(
+        "[slos.none]\n[slos.wrong]\navailability = 1\nlatency = { quantile = 0, over = \"2h\" }\n\
+         [[routes]]\nname = \"all\"\nupstream = \"app\"\nslo = \"wrogn\"\n",
+    );
+    let said = refused(&text);
+    for mistake in [
+        "tidegate.toml:4:1: the objective promises nothing; add `latency",
+        "tidegate.toml:7:11: `below` is missing; say how fast",
+        "tidegate.toml:7:34: `over` must be from 5s to 1h",
+        "tidegate.toml:7:24: `quantile` must be above 0 and below 1",
+        "tidegate.toml:11:7: there is no objective `wrogn`; did you mean `wrong`?",
+    ] {
+        assert!(said.contains(mistake), "{mistake}\n{said}");
+    }
+}
+
+#[test]
 fn each_policy_says_what_it_cannot_work_with() {
     let text = minimal(
         "concurrency = { min = 9, initial = 5, max = 7 }

@@ -47,6 +47,7 @@ impl Exposition {
         self.circuits(out)?;
         self.retries(out)?;
         self.incidents(out)?;
+        self.slos(out)?;
         self.usage(out)
     }
 
@@ -103,6 +104,45 @@ impl Exposition {
             "tidegate_upstream_headroom_ratio",
             "The part of what an upstream can carry that nobody asks for.",
             known.map(|(name, headroom)| ([("upstream", &**name)], headroom)),
+        )
+    }
+
+    /// The worst of all who are held to each objective: no label tells of a client.
+    fn slos(&self, out: &mut Out<'_>) -> Result<(), Error> {
+        let slos = || self.snapshot.slos.iter();
+        let burn = slos().flat_map(|slo| {
+            let rates = slo.burn.iter();
+            rates.map(|(window, rate)| ([("slo", &*slo.name), ("window", window)], *rate))
+        });
+        out.gauges(
+            "tidegate_slo_burn_rate",
+            "How many times too fast the error budget burns; the worst of all who are held to the objective.",
+            burn,
+        )?;
+        let budget = slos().filter_map(|slo| Some(([("slo", &*slo.name)], slo.budget?)));
+        out.gauges(
+            "tidegate_slo_budget_remaining_ratio",
+            "The part of the last six hours' error budget that is left; below 0: overdrawn.",
+            budget,
+        )?;
+        let quantile = slos().filter_map(|slo| {
+            let quantile = slo.quantile?.as_secs_f64();
+            Some(([("slo", &*slo.name)], quantile))
+        });
+        out.gauges(
+            "tidegate_slo_latency_seconds",
+            "The quantile that the objective bounds, over its window.",
+            quantile,
+        )?;
+        let missing = slos().flat_map(|slo| {
+            let signals = slo.missing.iter();
+            signals
+                .map(|(signal, count)| ([("slo", &*slo.name), ("signal", signal)], *count as u64))
+        });
+        out.gauges(
+            "tidegate_slo_missed",
+            "How many of those who are held to the objective miss it now.",
+            missing,
         )
     }
 

@@ -39,6 +39,13 @@ fn snapshot() -> Snapshot {
             decisions: [("enforce", 7, 3), ("observe", 2, 1)],
             evictions: 1,
         }],
+        slos: vec![crate::observe::snapshot::SloView {
+            name: "fast".into(),
+            burn: vec![("5m", 2.5)],
+            budget: Some(0.25),
+            quantile: None,
+            missing: vec![("latency", 1)],
+        }],
         usage: UsageView::default(),
         causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: vec![CircuitView {
@@ -121,6 +128,9 @@ fn a_scrape_holds_every_family_with_its_labels() {
         "tidegate_connections{listener=\"public\"} 5",
         "tidegate_event_loop_beats_total{worker=\"0\"} 40",
         "tidegate_event_loop_late_seconds_total{worker=\"0\"} 0.5",
+        "tidegate_slo_burn_rate{slo=\"fast\",window=\"5m\"} 2.5",
+        "tidegate_slo_budget_remaining_ratio{slo=\"fast\"} 0.25",
+        "tidegate_slo_missed{slo=\"fast\",signal=\"latency\"} 1",
         "tidegate_config_reload_success 0",
         "tidegate_config_reloads_total{result=\"error\"} 1",
     ] {
