@@ -1,12 +1,12 @@
 //! The disk tier: what is stored in memory is written behind, and found again after a restart.
 //!
-//! Responses stand one behind the other in segments, which are deleted in the order they were begun ([`log`]); an
-//! index in memory says where, and is made anew from the segments at the start ([`index`], [`record`]). What is
+//! Responses stand one behind the other in segments, which are deleted in the order they were begun (`log`); an
+//! index in memory says where, and is made anew from the segments at the start (`index`, `record`). What is
 //! torn or damaged fits no checksum and is a miss. Purges touch no record: they are kept as rules which every record
-//! is held to when it is read ([`rules`]), and in a journal ([`journal`]), so that nothing purged comes back.
+//! is held to when it is read (`rules`), and in a journal (`journal`), so that nothing purged comes back.
 //!
-//! Two threads of its own do all that waits for a disk: one writes ([`keeper`]), one reads. The workers only touch
-//! the index and the bounded lists of what is to be done ([`work`]), and those only when memory had nothing.
+//! Two threads of its own do all that waits for a disk: one writes (`keeper`), one reads. The workers only touch
+//! the index and the bounded lists of what is to be done (`work`), and those only when memory had nothing.
 //!
 //! What a crash may undo is the newest moment: a response that was not yet written is gone, and the one it replaced
 //! may be there again. A purge that was acknowledged is never undone; what an unsafe request invalidated is written
