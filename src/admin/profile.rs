@@ -63,7 +63,7 @@ fn write(sampling: Sampling, format: Format) -> Result<(&'static str, Vec<u8>), 
     let profile = sampling.end()?;
     match format {
         Format::Pprof => Ok(("application/octet-stream", profile.pprof()?)),
-        Format::Svg => Ok(("image/svg+xml", profile.flamegraph()?)),
+        Format::Svg => Ok(("image/svg+xml", profile.flamegraph()?.into_bytes())),
     }
 }
 

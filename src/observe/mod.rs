@@ -16,6 +16,7 @@ pub mod events;
 pub mod exchange;
 pub mod exemplars;
 pub mod export;
+pub mod flamegraph;
 pub mod host;
 pub mod inflight;
 pub mod log_writer;

@@ -3,7 +3,7 @@
 //! One profile at a time. A timer's signal interrupts whichever thread runs, 99 times a second of processor time, and its
 //! stack is walked there; what could hold the unwinder's own locks (the C library, the unwinder) is left out.
 //! Addresses become names afterwards, on the caller's thread, which takes a second and reads the binary: never
-//! call this where something waits. Depends on nothing.
+//! call this where something waits. Depends on what draws it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,8 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
+
+use super::flamegraph::Frame;
 
 /// Samples in a second of processor time: not in step with anything that happens a hundred times a second.
 const FREQUENCY: u16 = 99;
@@ -115,14 +117,21 @@ impl Profile {
     /// As a picture of the stacks, each as wide as the time spent in it (SVG).
     ///
     /// # Errors
-    /// When there is nothing to draw, or it cannot be drawn.
-    pub fn flamegraph(&self) -> Result<Vec<u8>, Error> {
+    /// When there is nothing to draw.
+    pub fn flamegraph(&self) -> Result<String, Error> {
         if self.0.data.is_empty() {
             return Err(Error::Idle);
         }
-        let mut svg = Vec::new();
-        self.0.flamegraph(&mut svg)?;
-        Ok(svg)
+        let mut all = Frame::default();
+        for (stack, samples) in &self.0.data {
+            let thread = std::iter::once(stack.thread_name_or_id());
+            let calls = stack.frames.iter().rev().flat_map(|one| one.iter().rev());
+            let calls = calls.map(|symbol| symbol.name());
+            all.add(thread.chain(calls), u64::try_from(*samples).unwrap_or(0));
+        }
+        let seconds = self.0.timing.duration.as_secs_f64();
+        let title = format!("Processor time of {seconds:.0} s, by thread and call");
+        Ok(all.draw(&title))
     }
 
     /// As `pprof` reads it: its protocol buffer, gzipped.
@@ -341,7 +350,7 @@ mod tests {
             .sum();
         assert!(samples >= 20, "{samples}");
         assert_eq!(read.strings.first().map(String::as_str), Some(""));
-        let picture = String::from_utf8(profile.flamegraph().unwrap()).unwrap();
+        let picture = profile.flamegraph().unwrap();
         assert!(picture.contains("<svg") && picture.contains("burn"));
         assert!(begin().is_ok());
     }
