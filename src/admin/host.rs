@@ -53,7 +53,7 @@ pub(super) async fn host(
 }
 
 /// A row for each pair of samples that are `step` seconds apart, or more where some are missing.
-fn rows(samples: &[Sample], step: u64) -> Vec<HostRow> {
+pub(super) fn rows(samples: &[Sample], step: u64) -> Vec<HostRow> {
     let mut rows = Vec::new();
     let mut samples = samples.iter();
     let Some(mut from) = samples.next() else {

@@ -31,6 +31,7 @@ use crate::engine::breaker;
 use crate::engine::circuit::Mode;
 use crate::engine::isolation::{Full, Isolation, Isolations, Order};
 use crate::engine::registry::Directories;
+use crate::incident::bundles::Bundles;
 use crate::incident::incidents::Incidents;
 use crate::incident::objectives::Board;
 use crate::incident::watch::Latest;
@@ -46,6 +47,7 @@ use crate::usage::Ledger;
 
 pub mod api;
 mod assets;
+mod bundle;
 mod change;
 mod events;
 mod feed;
@@ -60,8 +62,10 @@ mod session;
 mod usage;
 mod view;
 
+pub(crate) use self::bundle::{Files, files as bundle_files, host as bundle_host};
 pub use self::feed::Feed;
 pub use self::serve::{Listener, Peer, serve};
+pub(crate) use self::view::told_of as diagnosis_of;
 
 /// Bound on a request body.
 const MAX_BODY: usize = 64 << 10;
@@ -143,6 +147,8 @@ pub struct AdminState {
     pub objectives: Arc<Board>,
     /// What was missed.
     pub incidents: Arc<Incidents>,
+    /// What was kept of that.
+    pub bundles: Arc<Bundles>,
     /// What changes.
     pub events: Arc<Events>,
     /// The machine, second by second.
@@ -194,6 +200,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/slos", get(slos))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{id}", get(incident))
+        .route("/api/v1/incidents/{id}/bundle", get(bundle::download))
+        .route("/api/v1/incidents/{id}/profile", get(bundle::flamegraph))
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))
@@ -261,8 +269,28 @@ fn header_unless_set(name: HeaderName, value: &'static str) -> SetResponseHeader
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
-async fn diagnosis(State(state): State<AdminState>) -> Json<api::Diagnosis> {
-    Json(view::diagnosis(&state))
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Last {
+    last: Option<String>,
+}
+
+async fn diagnosis(
+    State(state): State<AdminState>,
+    last: Result<Query<Last>, QueryRejection>,
+) -> Result<Json<api::Diagnosis>, Problem> {
+    let Query(Last { last }) =
+        last.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    let Some(last) = last else {
+        return Ok(Json(view::diagnosis(&state)));
+    };
+    let refuse = |why: String| Problem::new(StatusCode::BAD_REQUEST, format!("last: {why}."));
+    let last = crate::config::duration(&last).map_err(refuse)?;
+    let most = crate::incident::past::REMEMBERED;
+    if last.as_secs() > most {
+        return Err(refuse(format!("it may be {}h at most", most / 3_600)));
+    }
+    Ok(Json(view::lately(&state, last)))
 }
 
 async fn scale(

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// Every path that answers GET, and what it answers.
-pub(super) const GET_PATHS: [(&str, &str); 31] = [
+pub(super) const GET_PATHS: [(&str, &str); 33] = [
     ("/", "The dashboard."),
     ("/livez", "200 while the process runs."),
     (
@@ -71,6 +71,14 @@ pub(super) const GET_PATHS: [(&str, &str); 31] = [
     (
         "/api/v1/incidents/{id}",
         "One incident; 404 when it is not known.",
+    ),
+    (
+        "/api/v1/incidents/{id}/bundle",
+        "What was kept of an incident, as a .tar.zst; 404 when nothing is.",
+    ),
+    (
+        "/api/v1/incidents/{id}/profile",
+        "Where the processor's time went after it was noticed: a flamegraph; 404 when there is none.",
     ),
     (
         "/api/v1/limits",
@@ -274,6 +282,8 @@ fn answer(path: &str, what: &str) -> Value {
         "/metrics" => json!({ "application/openmetrics-text": {} }),
         "/debug/pprof/profile" => json!({ "application/octet-stream": {}, "image/svg+xml": {} }),
         "/debug/pprof/heap" => json!({ "application/problem+json": {} }),
+        "/api/v1/incidents/{id}/bundle" => json!({ "application/zstd": {} }),
+        "/api/v1/incidents/{id}/profile" => json!({ "image/svg+xml": {} }),
         // As a list, or as they come.
         "/api/v1/events" => json!({ "application/json": {}, "text/event-stream": {} }),
         "/api/v1/stream" => json!({ "text/event-stream": {} }),
@@ -286,8 +296,14 @@ fn answer(path: &str, what: &str) -> Value {
 fn parameters(path: &str) -> Value {
     match path {
         "/api/v1/clients" => json!([in_query("sort", &SORTS), in_query("limit", &[])]),
+        "/api/v1/diagnosis" => json!([{
+            "name": "last", "in": "query", "required": false, "schema": { "type": "string" },
+            "description": "what was found within this time as well, such as 5m; at most 1h",
+        }]),
         "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
-        "/api/v1/incidents/{id}" => json!([in_path("id")]),
+        "/api/v1/incidents/{id}"
+        | "/api/v1/incidents/{id}/bundle"
+        | "/api/v1/incidents/{id}/profile" => json!([in_path("id")]),
         "/api/v1/usage" | "/api/v1/usage/hours" | "/api/v1/traffic" => json!([
             in_query("from", &[]),
             in_query("to", &[]),

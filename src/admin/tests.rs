@@ -11,6 +11,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::config::plan;
+use crate::incident::bundle::{FLAMEGRAPH, pack};
 use crate::model::{EndpointId, Phase, RouteId, UpstreamId};
 use crate::observe::collector::tests::metrics_of;
 use crate::observe::events::tests::events;
@@ -72,6 +73,7 @@ fn plan() -> Plan {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        bundles_lost: 0,
         isolations: vec![("client", 1), ("route", 0)],
         loops: Vec::new(),
         issuers: vec![IssuerView {
@@ -128,6 +130,15 @@ fn in_flight(limit: usize) -> InFlight {
 }
 
 /// One incident of an earlier process.
+/// The bundle of that incident.
+fn bundles() -> Bundles {
+    let files = [(FLAMEGRAPH, b"<svg/>".to_vec())];
+    let bundles = Bundles::new(None);
+    let packed = pack(&files, 0).unwrap();
+    bundles.keep(INCIDENT, packed).unwrap();
+    bundles
+}
+
 fn incidents() -> Incidents {
     let incidents = Incidents::default();
     let kept = serde_json::json!({
@@ -201,6 +212,7 @@ fn state() -> AdminState {
         feed: Arc::default(),
         objectives: Arc::default(),
         incidents: Arc::new(incidents()),
+        bundles: Arc::new(bundles()),
         usage: ledger(),
         status,
         snapshot: Arc::new(snapshot),
@@ -243,7 +255,8 @@ async fn send(state: &AdminState, request: Request<Body>) -> Answer {
     Answer {
         status: parts.status.as_u16(),
         headers: parts.headers,
-        text: String::from_utf8(bytes.to_vec()).unwrap(),
+        // A bundle is no text; nobody reads it here.
+        text: String::from_utf8_lossy(&bytes).into_owned(),
     }
 }
 

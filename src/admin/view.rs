@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 pub(super) use self::cache::caches;
 pub(super) use self::clients::{Sort, clients};
-pub(super) use self::diagnosis::{diagnosis, scale};
+pub(crate) use self::diagnosis::told_of;
+pub(super) use self::diagnosis::{diagnosis, lately, scale};
 pub(super) use self::feed::{history, moment, upstream_detail};
 pub(super) use self::protection::{breakers, limits};
-pub(super) use self::requests::{inflight, why};
+pub(super) use self::requests::{inflight, known, why};
 pub(super) use self::slos::{incidents, slos};
 use super::{AdminState, api};
 use crate::clock::SystemClock;

@@ -160,6 +160,21 @@ impl Client {
     }
 
     fn call<T: for<'a> Deserialize<'a>>(&self, path: &str, what: Ask) -> Result<(T, Bytes), Error> {
+        let body = self.bytes_of(path, what)?;
+        let value = serde_json::from_slice(&body).map_err(|source| Error::Unexpected {
+            admin: self.admin.clone(),
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok((value, body))
+    }
+
+    /// What is at `path`, whatever it is.
+    pub(super) fn bytes(&self, path: &str) -> Result<Bytes, Error> {
+        self.bytes_of(path, Ask::Get)
+    }
+
+    fn bytes_of(&self, path: &str, what: Ask) -> Result<Bytes, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -171,12 +186,7 @@ impl Client {
                 detail: detail(&body),
             });
         }
-        let value = serde_json::from_slice(&body).map_err(|source| Error::Unexpected {
-            admin: self.admin.clone(),
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok((value, body))
+        Ok(body)
     }
 
     async fn ask_in_time(&self, path: &str, what: Ask) -> Result<(StatusCode, Bytes), Error> {

@@ -1,13 +1,68 @@
 //! `tidegate diagnose`: what is wrong, with its numbers, and what to do about it.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use clap::Args;
+
+use super::complain;
 use super::query::QueryArgs;
 use super::table::{Style, plain};
 use crate::admin::api::{Diagnosis, Verdict, VerdictEvidence};
+use crate::admin::diagnosis_of;
+use crate::config;
+use crate::incident::bundle;
+use crate::incident::frozen::Frozen;
 
-pub(super) fn diagnose(query: QueryArgs) -> ExitCode {
-    query.show("/api/v1/diagnosis", text)
+/// Which diagnosis.
+#[derive(Debug, Args)]
+pub(super) struct DiagnoseArgs {
+    /// Tell as well what was found within this time and is not found now: 5m; at most 1h.
+    #[arg(long, value_name = "TIME", value_parser = config::duration, conflicts_with = "bundle")]
+    last: Option<Duration>,
+    /// Ask nobody: diagnose again what a bundle of an incident holds.
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    #[command(flatten)]
+    query: QueryArgs,
+}
+
+pub(super) fn diagnose(args: DiagnoseArgs) -> ExitCode {
+    if let Some(file) = &args.bundle {
+        return match again(file) {
+            Ok(diagnosis) => args.query.tell(&diagnosis, text),
+            Err(error) => {
+                complain(&format!("tidegate: {}: {error}", file.display()));
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let path = match args.last {
+        Some(last) => format!("/api/v1/diagnosis?last={}ms", last.as_millis()),
+        None => "/api/v1/diagnosis".to_owned(),
+    };
+    args.query.show(&path, text)
+}
+
+/// Why a file gives no diagnosis.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Bundle(#[from] bundle::Error),
+    #[error("{name} is not in it: the diagnosis gave nothing when it was made", name = bundle::FACTS)]
+    NoFacts,
+    #[error("{name} is of another version: {0}", name = bundle::FACTS)]
+    Facts(#[from] serde_json::Error),
+}
+
+fn again(file: &Path) -> Result<Diagnosis, Error> {
+    let files = bundle::unpack(&std::fs::read(file)?)?;
+    let facts = files.get(bundle::FACTS).ok_or(Error::NoFacts)?;
+    let frozen: Frozen = serde_json::from_slice(facts)?;
+    Ok(diagnosis_of(&frozen.diagnose()))
 }
 
 fn text(answer: &Diagnosis, _style: Style) -> String {
@@ -33,8 +88,10 @@ pub(super) fn verdict_lines(verdict: &Verdict, indent: usize) -> String {
         .upstream
         .as_deref()
         .filter(|at| *at != verdict.subject);
+    let ended = verdict.ended_at.as_deref();
+    let ended = ended.map_or_else(String::new, |at| format!(", until {}", plain(at)));
     let mut text = format!(
-        "{} {}{}, {:.0}% sure, for {}s",
+        "{} {}{}, {:.0}% sure, for {}s{ended}",
         plain(&verdict.cause),
         plain(&verdict.subject),
         at.map_or_else(String::new, |at| format!(" at {}", plain(at))),

@@ -1,12 +1,17 @@
 //! `tidegate incidents`: what was missed, and what was first said of it.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::query::QueryArgs;
+use super::query::{AdminArgs, QueryArgs};
 use super::table::{Style, Table, plain};
+use super::{USAGE, complain, print};
 use crate::admin::api::{Incident, Incidents};
 
 /// Which incidents to show.
@@ -27,6 +32,19 @@ enum What {
     /// Show one with all that is known of it.
     #[command(after_help = "Example:\n  tidegate incidents show 6442c0f1e2a00")]
     Show(ShowArgs),
+    /// Write what was kept of one to a file: a .tar.zst, which tidegate diagnose --bundle reads.
+    #[command(after_help = "Example:\n  tidegate incidents export 6442c0f1e2a00 incident.tar.zst")]
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// The incident's id.
+    id: String,
+    /// Where to: a file that is not there yet.
+    file: PathBuf,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +62,38 @@ pub(super) fn incidents(args: IncidentsArgs) -> ExitCode {
         Some(What::Show(show)) => {
             let id = utf8_percent_encode(&show.id, NON_ALPHANUMERIC);
             show.query.show(&format!("/api/v1/incidents/{id}"), one)
+        }
+        Some(What::Export(export)) => export.run(),
+    }
+}
+
+impl ExportArgs {
+    fn run(self) -> ExitCode {
+        let Ok(client) = self.admin.client() else {
+            complain("tidegate: TIDEGATE_TOKEN holds what no header can");
+            return ExitCode::from(USAGE);
+        };
+        let id = utf8_percent_encode(&self.id, NON_ALPHANUMERIC);
+        let bundle = match client.bytes(&format!("/api/v1/incidents/{id}/bundle")) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                complain(&format!("tidegate: {}", plain(&error.to_string())));
+                return ExitCode::FAILURE;
+            }
+        };
+        let mut options = OpenOptions::new();
+        // It tells of clients and paths: nobody else's business.
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.file);
+        match file.and_then(|mut file| file.write_all(&bundle)) {
+            Ok(()) => print(&format!("{}: {} bytes", self.file.display(), bundle.len())),
+            Err(error) => {
+                complain(&format!("tidegate: {}: {error}", self.file.display()));
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -97,6 +147,13 @@ fn one(incident: &Incident, _style: Style) -> String {
         known(&incident.component),
         known(&incident.node),
     );
+    if let Some(bytes) = incident.bundle {
+        let id = plain(&incident.id);
+        text.push_str(&format!(
+            "\n  bundle of {} KiB: tidegate incidents export {id} incident-{id}.tar.zst",
+            bytes.div_ceil(1024)
+        ));
+    }
     if let Some(verdict) = &incident.verdict {
         text.push_str(&format!(
             "\n  {} {}, {:.0}% sure\n  → {}",

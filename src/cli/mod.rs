@@ -82,7 +82,7 @@ enum Command {
     Usage(usage::UsageArgs),
     /// Say what is wrong, most likely cause first, with the numbers that speak for it and what to do about it.
     #[command(after_help = "Example:\n  tidegate diagnose")]
-    Diagnose(QueryArgs),
+    Diagnose(diagnose::DiagnoseArgs),
     /// List what was promised and missed, or show one such incident.
     #[command(
         after_help = "Examples:\n  tidegate incidents\n  tidegate incidents show 6442c0f1e2a00"
@@ -191,7 +191,7 @@ pub fn run() -> ExitCode {
         Command::Upstreams(query) => upstreams::upstreams(query),
         Command::Clients(args) => clients::clients(args),
         Command::Usage(args) => usage::usage(args),
-        Command::Diagnose(query) => diagnose::diagnose(query),
+        Command::Diagnose(args) => diagnose::diagnose(args),
         Command::Incidents(args) => incidents::incidents(args),
         Command::Sar(args) => sar::sar(args),
         Command::Inflight(args) => inflight::inflight(args),

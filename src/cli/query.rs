@@ -57,6 +57,18 @@ enum Output {
 }
 
 impl QueryArgs {
+    /// Prints `answer` as if the API had given it.
+    pub(super) fn tell<T: Serialize>(
+        self,
+        answer: &T,
+        table: impl FnOnce(&T, Style) -> String,
+    ) -> ExitCode {
+        match self.output {
+            Output::Table => print(&table(answer, Style::new(color(&std::io::stdout())))),
+            Output::Json => print(&serde_json::to_string(answer).unwrap_or_default()),
+        }
+    }
+
     /// Asks for `path` and prints the answer: as it is, or as `table` makes of it.
     pub(super) fn show<T: for<'a> Deserialize<'a>>(
         self,

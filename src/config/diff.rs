@@ -105,6 +105,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
     for table in ["server", "admin", "telemetry", "usage"] {
         compare(table, "", before.get(table), after.get(table), &mut changes);
     }
+    let (old_notify, new_notify) = (before.get("notify"), after.get("notify"));
+    compare("notify", "to", old_notify, new_notify, &mut changes);
     let hidden = || Some("<redacted>".to_owned());
     if let (Some(old), Some(new)) = (&old.admin.token, &new.admin.token)
         && old.expose() != new.expose()

@@ -5,6 +5,7 @@
 
 mod cache;
 mod clients;
+mod notify;
 mod protection;
 mod rate_limit;
 mod slo;
@@ -120,6 +121,13 @@ fn raw(plan: &Plan) -> Raw {
                 raw.cache = cache.map(|cache| cache.name.to_string().into());
                 raw.into()
             })
+            .collect(),
+        notify: plan
+            .telemetry
+            .exporters
+            .notify
+            .iter()
+            .map(|one| notify::notify(one).into())
             .collect(),
         usage: Some(usage(&plan.usage)),
         telemetry: telemetry::telemetry(&plan.telemetry),

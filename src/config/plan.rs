@@ -5,6 +5,7 @@
 
 mod cache;
 mod clients;
+mod notify;
 mod protection;
 mod rate_limit;
 mod slo;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 
 pub use self::cache::{Cache, CacheDisk, CacheKey};
 pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
+pub use self::notify::{Notify, Webhook};
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
 pub use self::rate_limit::{Per, RateLimit};
 pub use self::slo::Slo;

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::span::Span;
 
 /// Seconds kept one by one.
@@ -21,7 +23,7 @@ const FADE: f64 = 0.998_334_721_9;
 const KNOWN: f64 = 15.0;
 
 /// One minute, in brief.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Minute {
     /// Requests a second that asked for the upstream.
     pub demand: f64,
@@ -34,7 +36,7 @@ pub struct Minute {
 }
 
 /// What is known of one upstream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// The second under way.
     current: Span,
@@ -90,6 +92,11 @@ impl History {
         if self.minutes.len() > MINUTES {
             self.minutes.pop_front();
         }
+    }
+
+    /// Every stretch that is kept: the seconds, and what is usual.
+    pub(super) fn spans(&self) -> impl Iterator<Item = &Span> {
+        self.seconds().chain(std::iter::once(&self.usual))
     }
 
     /// The last `count` whole seconds, summed.

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::diagnose::Cause;
-use super::watch::{Diagnosis, Named};
+use super::naming::Named;
+use super::watch::Diagnosis;
 use crate::measure::slo::{Per, Signal};
 use crate::observe::access_log::rfc3339;
 
@@ -41,6 +42,9 @@ pub struct Incident {
     pub signals: Vec<String>,
     /// That in words, with the numbers at the beginning.
     pub what: String,
+    /// The upstream its requests go to; null when none was reached.
+    #[serde(default)]
+    pub upstream: Option<String>,
     /// The component it is about: an upstream, or a part of it; null when that is not known.
     #[serde(default)]
     pub component: Option<String>,
@@ -50,6 +54,9 @@ pub struct Incident {
     /// What the diagnosis first said; null when it has said nothing yet.
     #[serde(default)]
     pub verdict: Option<FirstVerdict>,
+    /// The bytes of its bundle; null when there is none, or none yet.
+    #[serde(default)]
+    pub bundle: Option<u64>,
 }
 
 /// What the diagnosis said.
@@ -163,6 +170,20 @@ impl Incidents {
         found.map(|kept| Arc::clone(&kept.incident))
     }
 
+    /// Says how many bytes the bundle of an incident has, of each incident.
+    pub fn bundled(&self, size: impl Fn(&str) -> Option<u64>) {
+        let mut inner = self.inner();
+        let mut changed = false;
+        for kept in &mut inner.all {
+            let bundle = size(&kept.incident.id);
+            if kept.incident.bundle != bundle {
+                Arc::make_mut(&mut kept.incident).bundle = bundle;
+                changed = true;
+            }
+        }
+        inner.version += u64::from(changed);
+    }
+
     /// Counts changes: what was written at one count is what there is while the count stays.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -249,9 +270,11 @@ impl Inner {
             subject: missed.subject.to_string(),
             signals: words.map(str::to_owned).collect(),
             what: missed.what.clone(),
+            upstream: missed.upstream.as_ref().map(ToString::to_string),
             component: missed.upstream.as_ref().map(ToString::to_string),
             node: missed.node.as_ref().map(ToString::to_string),
             verdict: None,
+            bundle: None,
         };
         if self.all.len() == MAX_INCIDENTS {
             self.all.pop_front();

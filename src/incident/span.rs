@@ -3,6 +3,8 @@
 //! Sums add up, so that any stretch is the sum of its seconds and the usual is a sum that fades. Depends on the
 //! model and the table.
 
+use serde::{Deserialize, Serialize};
+
 use super::table::{Table, Tally};
 use crate::model::Phase;
 
@@ -65,7 +67,7 @@ impl Event {
 }
 
 /// How full the upstream was, sampled.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gauges {
     /// Samples.
     pub samples: f64,
@@ -90,7 +92,7 @@ impl Gauges {
 }
 
 /// A quantity of which the mean and the spread are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
     /// How many values.
     pub count: f64,
@@ -151,7 +153,7 @@ impl Moments {
 }
 
 /// Sums over a stretch of time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Span {
     /// Its length.
     pub seconds: f64,

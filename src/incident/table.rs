@@ -3,8 +3,10 @@
 //! Space-Saving (Metwally, Agrawal and El Abbadi 2005) by time: a key that finds no room takes the place of the one
 //! with the least, and what that one had goes to the rest, so that the sum over all stays exact. Depends on nothing.
 
+use serde::{Deserialize, Serialize};
+
 /// Requests, the time they took in seconds, and how many of them failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// How many.
     pub count: f64,
@@ -50,7 +52,7 @@ impl Tally {
 }
 
 /// Tallies by key, of at most so many keys.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     rows: Vec<(u64, Tally)>,
     rest: Tally,

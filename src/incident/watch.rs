@@ -7,15 +7,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
-use super::diagnose::{self, Cause, EndpointFact, Evidence, Facts, Harm, Proxy, Subject, Verdict};
+use super::diagnose::{self, Cause, EndpointFact, Facts, Harm, Proxy, Subject, Verdict};
+use super::frozen::{Frozen, FrozenUpstream};
 use super::history::History;
+use super::naming::Named;
+use super::past::Past;
 use super::repeats::Repeats;
 use super::span::{Event, Fate};
-use crate::clock::Instant;
+use crate::clock::{Instant, SystemClock};
 use crate::engine::registry::Directories;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::model::{CacheResult, Outcome, Phase, Reason};
@@ -41,37 +45,51 @@ pub struct Diagnosis {
     pub verdicts: Vec<Named>,
 }
 
-/// A verdict with its names.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Named {
-    /// What is wrong.
-    pub cause: Cause,
-    /// The upstream it was seen at; none for the proxy itself.
-    pub upstream: Option<Arc<str>>,
-    /// The client, endpoint, component or upstream it is about.
-    pub subject: String,
-    /// How sure it is, 0 to 1.
-    pub confidence: f64,
-    /// For how many seconds it has been seen.
-    pub since: usize,
-    /// Its numbers.
-    pub evidence: Vec<Evidence>,
-    /// What to do about it.
-    pub advice: String,
-}
-
 /// The latest diagnosis, and how much room each upstream has.
 #[derive(Debug, Default)]
 pub struct Latest {
     diagnosis: ArcSwap<Diagnosis>,
     scales: ArcSwap<HashMap<Arc<str>, super::scale::Scale>>,
+    past: ArcSwap<Past>,
+    asked: Mutex<Vec<Asked>>,
 }
+
+/// Somebody who wants to keep what a diagnosis is made of: about an upstream, and about whatever else lags.
+#[derive(Debug)]
+struct Asked {
+    upstream: Option<Arc<str>>,
+    reply: oneshot::Sender<Arc<Frozen>>,
+}
+
+/// Who may ask at a time; there is no answer for more.
+const MAX_ASKED: usize = 64;
 
 impl Latest {
     /// What is wrong now.
     #[must_use]
     pub fn diagnosis(&self) -> Arc<Diagnosis> {
         self.diagnosis.load_full()
+    }
+
+    /// What was found in the last hour.
+    #[must_use]
+    pub fn past(&self) -> Arc<Past> {
+        self.past.load_full()
+    }
+
+    /// What the next diagnosis is made of, within a second: about `upstream`, and about whatever else lags.
+    pub fn freeze(&self, upstream: Option<Arc<str>>) -> oneshot::Receiver<Arc<Frozen>> {
+        let (reply, answer) = oneshot::channel();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() < MAX_ASKED {
+            asked.push(Asked { upstream, reply });
+        }
+        answer
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut asked)
     }
 
     /// How much room the upstream called `name` has, if it is watched.
@@ -95,6 +113,7 @@ pub struct Watch {
     components: HashMap<u64, Box<str>>,
     hasher: RandomState,
     repeats: Repeats,
+    past: Past,
     next: Instant,
 }
 
@@ -129,6 +148,7 @@ impl Watch {
             components: HashMap::new(),
             hasher: RandomState::new(),
             repeats: Repeats::default(),
+            past: Past::default(),
             next: now.after(SECOND),
         }
     }
@@ -185,6 +205,8 @@ impl Watch {
         self.watched.retain(|index, _| known.contains(index));
         let mut diagnosis = Diagnosis::default();
         let mut scales = HashMap::new();
+        let asked = self.latest.asked();
+        let mut frozen = Vec::new();
         for upstream in &all {
             let Some(watched) = self.watched.get_mut(&upstream.id().index()) else {
                 continue;
@@ -204,22 +226,35 @@ impl Watch {
             let again = |verdict: &Verdict| before.contains(&(verdict.cause, verdict.subject));
             let confirmed: Vec<_> = verdicts.into_iter().filter(again).collect();
             diagnosis.lagging |= lagging && (harmed || !confirmed.is_empty());
+            let known = Known {
+                clients: &self.names,
+                components: &self.components,
+                directories: &self.directories,
+            };
+            let name = upstream.name();
+            let wanted = |one: &Asked| lagging || one.upstream.as_ref() == Some(name);
+            if frozen.len() < Frozen::MOST && asked.iter().any(wanted) {
+                let history = &watched.history;
+                let called = |subject| known.name(subject);
+                frozen.push(FrozenUpstream::of(name, history, &endpoints, called));
+            }
             watched.history.tick(!lagging);
             for verdict in confirmed {
-                let named = name(
-                    verdict,
-                    upstream,
-                    [&self.names, &self.components],
-                    &self.directories,
-                );
-                diagnosis.add(named);
+                diagnosis.add(Named::of(verdict, name, |subject| known.name(subject)));
             }
         }
-        diagnosis
-            .verdicts
-            .sort_by(|one, other| other.confidence.total_cmp(&one.confidence));
+        diagnosis.sort();
+        let unix = SystemClock.unix_micros() / 1_000_000;
+        if self.past.take(&diagnosis.verdicts, unix) {
+            self.latest.past.store(Arc::new(self.past.clone()));
+        }
         self.latest.diagnosis.store(Arc::new(diagnosis));
         self.latest.scales.store(Arc::new(scales));
+        let frozen = Arc::new(Frozen::new(proxy, frozen));
+        for one in asked {
+            // Whoever has given up meanwhile needs no answer.
+            let _gone = one.reply.send(Arc::clone(&frozen));
+        }
     }
 }
 
@@ -342,9 +377,38 @@ fn event(exchange: &Exchange) -> Option<Event> {
     Some(event)
 }
 
+/// What numbers are called.
+struct Known<'a> {
+    clients: &'a HashMap<u64, Box<str>>,
+    components: &'a HashMap<u64, Box<str>>,
+    directories: &'a Directories,
+}
+
+impl Known<'_> {
+    fn name(&self, subject: Subject) -> Option<String> {
+        match subject {
+            Subject::Client(client) => self.clients.get(&client).map(ToString::to_string),
+            Subject::Component(name) => self.components.get(&name).map(ToString::to_string),
+            Subject::Endpoint(endpoint) => {
+                let index = usize::try_from(endpoint).ok()?;
+                let name = self.directories.endpoints.name(index)?;
+                Some(name.to_string())
+            }
+            Subject::Upstream | Subject::Proxy => None,
+        }
+    }
+}
+
 impl Diagnosis {
+    /// The most likely cause first.
+    pub(super) fn sort(&mut self) {
+        let by_confidence =
+            |one: &Named, other: &Named| other.confidence.total_cmp(&one.confidence);
+        self.verdicts.sort_by(by_confidence);
+    }
+
     /// Adds `named`, unless the same is known from another upstream and surer there.
-    fn add(&mut self, named: Named) {
+    pub(super) fn add(&mut self, named: Named) {
         let same = self.verdicts.iter_mut().find(|one| {
             let everywhere = matches!(named.cause, Cause::NoisyClient | Cause::ProxySaturated);
             everywhere && one.cause == named.cause && one.subject == named.subject
@@ -354,96 +418,6 @@ impl Diagnosis {
             Some(_) => {}
             None => self.verdicts.push(named),
         }
-    }
-}
-
-fn name(
-    verdict: Verdict,
-    upstream: &UpstreamState,
-    [clients, components]: [&HashMap<u64, Box<str>>; 2],
-    directories: &Directories,
-) -> Named {
-    let at = upstream.name();
-    let known =
-        |name: Option<&Box<str>>| name.map_or_else(|| "unknown".into(), |it| it.to_string());
-    let subject = match verdict.subject {
-        Subject::Upstream => at.to_string(),
-        Subject::Proxy => "tidegate".to_owned(),
-        Subject::Client(client) => known(clients.get(&client)),
-        Subject::Endpoint(endpoint) => {
-            let index = usize::try_from(endpoint).unwrap_or(usize::MAX);
-            directories
-                .endpoints
-                .name(index)
-                .map_or_else(|| "unknown".to_owned(), |name| name.to_string())
-        }
-        Subject::Component(component) => known(components.get(&component)),
-    };
-    let advice = advice(verdict.cause, &subject, at);
-    Named {
-        cause: verdict.cause,
-        upstream: (verdict.subject != Subject::Proxy).then(|| Arc::clone(at)),
-        subject,
-        confidence: verdict.confidence,
-        since: verdict.since,
-        evidence: verdict.evidence,
-        advice,
-    }
-}
-
-/// `text` as one word of a shell's line.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@%+".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
-}
-
-/// The one action that fits, ready to run where there is a command for it.
-fn advice(cause: Cause, subject: &str, upstream: &str) -> String {
-    match cause {
-        Cause::NoisyClient => format!(
-            "hold it back: tidegate isolate client {} --to lane --ttl 15m --reason noisy; for good, a rate limit, or noisy = {{ mode = \"enforce\" }} for {upstream}",
-            word(subject)
-        ),
-        Cause::LoadSpike => format!(
-            "scale {upstream} out; everybody asks for more. GET /api/v1/scale/{upstream} says how far that helps"
-        ),
-        Cause::SustainedOverload => format!(
-            "{upstream} is too small for what is asked of it: scale it up or out, or lower the limits of its routes"
-        ),
-        Cause::SlowUpstream => format!(
-            "look into {upstream}: each request takes longer at the same load. What was deployed, what does it wait for?"
-        ),
-        Cause::SlowEndpoint => format!(
-            "take it out and look at its host, for its peers answer as usual: tidegate isolate endpoint {} --ttl 15m --reason slow",
-            word(subject)
-        ),
-        Cause::SlowComponent => format!(
-            "look into the {subject} of {upstream}: what it tells of it in Server-Timing explains the rise"
-        ),
-        Cause::UpstreamErrors => format!(
-            "look into {upstream}: it answers with errors wherever it is asked. Roll back what was deployed last"
-        ),
-        Cause::EndpointDown => format!(
-            "restart or replace it, and meanwhile: tidegate isolate endpoint {} --ttl 15m --reason down",
-            word(subject)
-        ),
-        Cause::CacheFailure => format!(
-            "the cache in front of {upstream} answers less: was it flushed, or did a key or a header change?"
-        ),
-        Cause::RetryStorm => format!(
-            "clients ask {upstream} again for what fails: shed early and long, tidegate breaker {upstream} open --ttl 1m --reason TEXT"
-        ),
-        Cause::SlowClients => {
-            "clients send or read slowly; nothing behind Tidegate is to blame".to_owned()
-        }
-        Cause::UpstreamLeak => {
-            format!("restart {upstream} before it drags, and look for what grows")
-        }
-        Cause::ProxySaturated => "give Tidegate more cores, or more instances".to_owned(),
     }
 }
 

@@ -122,6 +122,13 @@ impl Metrics {
         self.memory().find(request_id)
     }
 
+    /// What is known of the newest requests, at most `limit`, that began after `since`, in microseconds since the
+    /// Unix epoch; the newest first.
+    #[must_use]
+    pub fn decided_since(&self, since: u64, limit: usize) -> Vec<Why> {
+        self.memory().newest(since, limit)
+    }
+
     /// Since when requests are known, in microseconds since the Unix epoch.
     #[must_use]
     pub fn known_since(&self) -> Option<u64> {
@@ -130,7 +137,7 @@ impl Metrics {
 
     /// What was exported, and what was not.
     #[must_use]
-    pub fn exports(&self) -> [Exported; 3] {
+    pub fn exports(&self) -> [Exported; 4] {
         self.exports.exported()
     }
 

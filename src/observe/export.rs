@@ -1,12 +1,14 @@
-//! What leaves the process by itself: traces, lines and events, each to whoever the plan names.
+//! What leaves the process by itself: traces, lines, events and notices, each to whoever the plan names.
 //!
 //! ```text
 //! observer ─► Queue ─► batch ─► OTLP | Zipkin | Splunk
+//! incident ─► Queue of each ──► webhook | program | file
 //! ```
 //! All of it happens on one thread of its own. Queues are bounded; what does not fit, or is not taken in the end, is
 //! counted. So a collector that is away costs its own data and nobody's time.
 
 mod client;
+mod notify;
 mod queue;
 mod retry;
 mod spill;
@@ -24,10 +26,12 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle as Task, LocalSet};
 
 pub(crate) use self::client::system_tls;
+use self::notify::MAX_NOTICES;
+pub use self::notify::Notice;
 pub use self::queue::Counts;
 use self::queue::Queue;
 use super::trace::Record;
-use crate::config::plan::Exporters;
+use crate::config::plan::{Exporters, Notify};
 use crate::engine::registry::Directories;
 
 /// Requests with a trace that wait to be sent to one server.
@@ -48,8 +52,9 @@ struct Shared {
     otlp: Queue<Arc<Vec<Record>>>,
     zipkin: Queue<Arc<Vec<Record>>>,
     splunk: Queue<Lines>,
-    /// Who takes any: OTLP, Zipkin, Splunk.
-    on: [AtomicBool; 3],
+    notices: Arc<Counts>,
+    /// Who takes any: OTLP, Zipkin, Splunk, those who are told of incidents.
+    on: [AtomicBool; 4],
 }
 
 impl Shared {
@@ -63,11 +68,11 @@ impl Shared {
 /// How much went to one server, and how much did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exported {
-    /// `otlp`, `zipkin`, `splunk`.
+    /// `otlp`, `zipkin`, `splunk`, `notify`.
     pub exporter: &'static str,
     /// Whether there is such a server.
     pub on: bool,
-    /// Requests, or lines and events, that were taken.
+    /// Requests, lines and events, or notices, that were taken.
     pub sent: u64,
     /// Those for which there was no room.
     pub dropped: u64,
@@ -87,6 +92,7 @@ pub struct Exports {
 #[derive(Debug)]
 enum Order {
     Apply(Box<Exporters>),
+    Tell(Arc<Notice>),
     Stop(Duration),
 }
 
@@ -121,6 +127,7 @@ impl Exports {
             otlp: Queue::new(MAX_RECORDS),
             zipkin: Queue::new(MAX_RECORDS),
             splunk: Queue::new(MAX_LINES),
+            notices: Arc::default(),
             on: Default::default(),
         });
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -148,6 +155,7 @@ impl Exports {
             exporters.otlp.is_some(),
             exporters.zipkin.is_some(),
             exporters.splunk.is_some(),
+            !exporters.notify.is_empty(),
         ];
         for (flag, on) in self.shared.on.iter().zip(on) {
             flag.store(on, Ordering::Relaxed);
@@ -190,6 +198,13 @@ impl Exports {
         self.block(line, "tidegate:event", 1);
     }
 
+    /// Tells of an incident.
+    pub fn notice(&self, notice: Notice) {
+        if self.shared.is_on(3) {
+            let _ended = self.orders.send(Order::Tell(Arc::new(notice)));
+        }
+    }
+
     fn block(&self, block: &[u8], kind: &'static str, count: u64) {
         if count > 0 && self.takes_lines() {
             let lines = Lines {
@@ -202,7 +217,7 @@ impl Exports {
 
     /// What became of all that was left here.
     #[must_use]
-    pub fn exported(&self) -> [Exported; 3] {
+    pub fn exported(&self) -> [Exported; 4] {
         let shared = &self.shared;
         let of = |exporter, which, counts: &Counts| Exported {
             exporter,
@@ -216,6 +231,7 @@ impl Exports {
             of("otlp", 0, shared.otlp.counts()),
             of("zipkin", 1, shared.zipkin.counts()),
             of("splunk", 2, shared.splunk.counts()),
+            of("notify", 3, &shared.notices),
         ]
     }
 }
@@ -251,6 +267,7 @@ async fn run(
 ) {
     let host: Arc<str> = host().into();
     let (mut otlp, mut zipkin, mut splunk) = (None, None, None);
+    let mut told: Vec<Told> = Vec::new();
     let spawn =
         |future: std::pin::Pin<Box<dyn Future<Output = ()>>>| tokio::task::spawn_local(future);
     let patience = loop {
@@ -281,6 +298,12 @@ async fn run(
                         splunk::run(config, &shared.splunk, host).await;
                     }))
                 });
+                told = follow(told, exporters.notify, &shared.notices);
+            }
+            Some(Order::Tell(notice)) => {
+                for one in &told {
+                    one.queue.push(Arc::clone(&notice), 1, 1);
+                }
             }
             Some(Order::Stop(patience)) => break patience,
             None => break Duration::ZERO,
@@ -289,13 +312,15 @@ async fn run(
     shared.otlp.close();
     shared.zipkin.close();
     shared.splunk.close();
-    let tasks = [
+    told.iter().for_each(|one| one.queue.close());
+    let mut tasks = [
         otlp.map(|one: Running<_>| one.task),
         zipkin.map(|one: Running<_>| one.task),
         splunk.map(|one: Running<_>| one.task),
     ];
     let all = async {
-        for task in tasks.into_iter().flatten() {
+        let told = told.iter_mut().map(|one| &mut one.running.task);
+        for task in tasks.iter_mut().flatten().chain(told) {
             // A task that was cut off has counted what it lost.
             let _cut = task.await;
         }
@@ -306,7 +331,8 @@ async fn run(
             shared.zipkin.lose(),
             shared.splunk.lose(),
         ]
-        .iter()
+        .into_iter()
+        .chain(told.iter().map(|one| one.queue.lose()))
         .sum();
         tracing::warn!(
             lost,
@@ -315,8 +341,40 @@ async fn run(
     }
 }
 
+/// One who is told of incidents.
+struct Told {
+    running: Running<Notify>,
+    queue: Arc<Queue<Arc<Notice>>>,
+}
+
+/// Those of `told` who are still wanted, and the new ones; the others are told nothing more.
+fn follow(mut told: Vec<Told>, wanted: Vec<Notify>, counts: &Arc<Counts>) -> Vec<Told> {
+    let kept = wanted.into_iter().map(|config| {
+        let place = told.iter().position(|one| one.running.config == config);
+        place.map_or_else(
+            || {
+                let queue = Arc::new(Queue::counted(MAX_NOTICES, Arc::clone(counts)));
+                let task =
+                    tokio::task::spawn_local(notify::run(config.clone(), Arc::clone(&queue)));
+                let running = Running {
+                    config: config.clone(),
+                    task,
+                };
+                Told { running, queue }
+            },
+            |place| told.swap_remove(place),
+        )
+    });
+    let kept = kept.collect();
+    for one in told {
+        one.running.task.abort();
+        one.queue.lose();
+    }
+    kept
+}
+
 /// What this machine is called.
-fn host() -> String {
+pub fn host() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }

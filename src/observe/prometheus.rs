@@ -120,7 +120,7 @@ struct Exposition {
     families: Families,
     client_series: Vec<ClientSeries>,
     traces_dropped: u64,
-    exported: [Exported; 3],
+    exported: [Exported; 4],
     dropped: [u64; 4],
     directories: Arc<Directories>,
     snapshot: Snapshot,
@@ -170,10 +170,10 @@ impl Exposition {
             ];
             results.map(|(result, count)| ([("exporter", one.exporter), ("result", result)], count))
         });
-        let help = "Traces, or lines and events, by what became of them on their way to a server.";
+        let help = "Traces, lines and events, or notices, by what became of them on their way to a server.";
         out.counters("tidegate_exported", help, rows)?;
         let rows = on.map(|one| ([("exporter", one.exporter)], one.waiting));
-        let help = "Traces, or lines and events, that wait in memory to be sent.";
+        let help = "Traces, lines and events, or notices, that wait in memory to be sent.";
         out.gauges("tidegate_export_waiting", help, rows)
     }
 

@@ -269,7 +269,7 @@ impl Recorder {
             }
         }
         let (id, trail) = (line.request_id, line.trail);
-        if let Some(record) = Record::of(&exchange, id, trail, &mut self.rng) {
+        if let Some(record) = Record::of(&exchange, remarkable, id, trail, &mut self.rng) {
             if batch.records.len() < MAX_RECORDS {
                 batch.records.push(record);
             } else {

@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub causes: Vec<(&'static str, bool)>,
     /// Objectives, in the order of their names.
     pub slos: Vec<SloView>,
+    /// Bundles of incidents that there should be and are not.
+    pub bundles_lost: u64,
     /// How many subjects of each kind operators hold apart.
     pub isolations: Vec<(&'static str, usize)>,
     /// The usage ledger.

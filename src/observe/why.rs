@@ -1,6 +1,6 @@
 //! Why a request was answered as it was: the decisions taken about it, and the memory they are kept in.
 //!
-//! A worker notes each decision in the request's [`Trail`]; the trails of requests that were refused, failed or
+//! A worker notes each decision in the request's [`Trail`]; the trails of requests that were refused, failed, slow or
 //! would have been refused or were not believed to be who they said, and of one in a hundred others, go to the observer with their exchanges. Its
 //! memory keeps the newest of them, up to a bound, and finds one by the hash of its request id. Depends on
 //! the exchange and the engine's words.
@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::access_log::is_remarkable;
 use super::exchange::Exchange;
 use crate::clients::Doubt;
 use crate::engine::retry;
@@ -208,16 +207,24 @@ impl Record {
     /// What there is to keep of a request; none for most of those about which there is nothing to say.
     pub(super) fn of(
         exchange: &Exchange,
+        remarkable: bool,
         request_id: &str,
         trail: &Trail,
         rng: &mut fastrand::Rng,
     ) -> Option<Self> {
-        let told = is_remarkable(exchange) || exchange.observed.is_some() || trail.has_doubt();
+        let told = remarkable || exchange.observed.is_some() || trail.has_doubt();
         (told || rng.u32(..SAMPLE) == 0).then(|| Self {
             id: hash(request_id),
             exchange: *exchange,
             decisions: trail.iter().copied().collect(),
         })
+    }
+
+    fn why(&self) -> Why {
+        Why {
+            exchange: self.exchange,
+            decisions: self.decisions.clone(),
+        }
     }
 }
 
@@ -230,7 +237,7 @@ pub struct Why {
     pub decisions: Box<[Decision]>,
 }
 
-/// The newest requests that were refused, failed, or taken as a sample.
+/// The newest requests that were refused, failed, slow, or taken as a sample.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     blocks: VecDeque<Vec<Record>>,
@@ -256,16 +263,21 @@ impl Memory {
     /// The newest request with this id.
     pub(super) fn find(&self, request_id: &str) -> Option<Why> {
         let id = hash(request_id);
-        let newest_first = self
-            .blocks
-            .iter()
-            .rev()
-            .flat_map(|block| block.iter().rev());
-        let mut found = newest_first.filter(|record| record.id == id);
-        found.next().map(|record| Why {
-            exchange: record.exchange,
-            decisions: record.decisions.clone(),
-        })
+        let mut found = self.newest_first().filter(|record| record.id == id);
+        found.next().map(Record::why)
+    }
+
+    /// The newest requests, at most `limit`, that began after `since`.
+    pub(super) fn newest(&self, since: u64, limit: usize) -> Vec<Why> {
+        // They come in the order of their ends: one that took long may stand before one that is too old.
+        let looked_at = self.newest_first().take(limit);
+        let found = looked_at.filter(|record| record.exchange.started > since);
+        found.map(Record::why).collect()
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = &Record> {
+        let blocks = self.blocks.iter().rev();
+        blocks.flat_map(|block| block.iter().rev())
     }
 
     /// When the oldest request that is kept began, in microseconds since the Unix epoch.
@@ -301,7 +313,7 @@ mod tests {
     fn record(id: &str, exchange: &Exchange) -> Record {
         let mut trail = Trail::new();
         trail.push(decision(7));
-        Record::of(exchange, id, &trail, &mut fastrand::Rng::with_seed(1)).unwrap()
+        Record::of(exchange, true, id, &trail, &mut fastrand::Rng::with_seed(1)).unwrap()
     }
 
     #[test]
@@ -318,14 +330,16 @@ mod tests {
     fn what_went_wrong_is_kept_and_a_hundredth_of_the_rest() {
         let mut rng = fastrand::Rng::with_seed(7);
         let trail = Trail::new();
-        let mut kept = |exchange: &Exchange| Record::of(exchange, "a", &trail, &mut rng).is_some();
-        assert!((0..1_000).all(|_| kept(&refused())));
+        let mut kept = |exchange: &Exchange, remarkable: bool| {
+            Record::of(exchange, remarkable, "a", &trail, &mut rng).is_some()
+        };
+        assert!((0..1_000).all(|_| kept(&refused(), true)));
         let observed = Exchange {
             observed: Some(Reason::FairShare),
             ..answered()
         };
-        assert!((0..1_000).all(|_| kept(&observed)));
-        let sampled = (0..10_000).filter(|_| kept(&answered())).count();
+        assert!((0..1_000).all(|_| kept(&observed, false)));
+        let sampled = (0..10_000).filter(|_| kept(&answered(), false)).count();
         assert!((50..150).contains(&sampled), "{sampled}");
     }
 
@@ -344,6 +358,14 @@ mod tests {
         assert_eq!(memory.find("a").unwrap().exchange.started, 2);
         assert_eq!(*memory.find("b").unwrap().decisions, [decision(7)]);
         assert_eq!((memory.find("c"), memory.since()), (None, Some(1)));
+        let newest = |since, limit| {
+            let newest = memory.newest(since, limit);
+            newest
+                .iter()
+                .map(|one| one.exchange.started)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((newest(1, 9), newest(0, 2)), (vec![3, 2], vec![3, 2]));
         memory.keep((0..BLOCK * MAX_BLOCKS).map(|_| record("c", &at(4))));
         assert_eq!(memory.find("a"), None);
         assert_eq!(memory.since(), Some(4));

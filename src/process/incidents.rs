@@ -1,24 +1,34 @@
 //! Incidents, told on and kept over a restart: one file, replaced whole whenever something changed.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use super::bundles::{self, Captures};
 use super::state::State;
+use crate::admin::AdminState;
 use crate::clock::SystemClock;
 use crate::config::plan::Plan;
 use crate::engine::registry::Directories;
+use crate::incident::bundles::Bundles;
 use crate::incident::incidents::{Incident, Incidents, News};
 use crate::incident::objectives::{Board, Objective, Objectives, Standing};
 use crate::incident::watch::Latest;
 use crate::measure::slo::{Signal, Slo};
 use crate::model::RouteId;
+use crate::observe::access_log::rfc3339;
 use crate::observe::events::Events;
+use crate::observe::export::{Exports, Notice, host};
 use crate::observe::snapshot::SloView;
 
 const FILE: &str = "incidents.json";
+/// The directory of the bundles, below the state's.
+const BUNDLES: &str = "bundles";
 /// How often it is looked for news.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -29,13 +39,35 @@ struct Kept {
 }
 
 /// What is promised, and what was missed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Promises {
     pub(super) objectives: Arc<Board>,
     pub(super) incidents: Arc<Incidents>,
+    pub(super) bundles: Arc<Bundles>,
+    opened: Option<mpsc::Receiver<Arc<Incident>>>,
 }
 
 impl Promises {
+    /// Nothing was missed yet; bundles are kept below `directory`, or in memory.
+    pub(super) fn new(directory: Option<&Path>) -> Self {
+        Self {
+            objectives: Arc::default(),
+            incidents: Arc::default(),
+            bundles: Arc::new(Bundles::new(directory.map(|at| at.join(BUNDLES)))),
+            opened: None,
+        }
+    }
+
+    /// Captures what is told of from now on.
+    pub(super) fn capture(&mut self, state: &AdminState) {
+        let Some(opened) = self.opened.take() else {
+            return;
+        };
+        let captures = Captures::new(state.clone());
+        tokio::spawn(Arc::clone(&captures).record());
+        tokio::spawn(captures.follow(opened));
+    }
+
     /// What holds everybody to it.
     pub(super) fn tap(&self, latest: &Arc<Latest>, directories: &Arc<Directories>) -> Objectives {
         let (board, incidents) = (Arc::clone(&self.objectives), Arc::clone(&self.incidents));
@@ -45,16 +77,27 @@ impl Promises {
 
     /// Puts back what an earlier process kept, and tells on and keeps what happens from now on.
     pub(super) fn begin(
-        &self,
+        &mut self,
         plan: &Plan,
         directories: &Directories,
         events: &Arc<Events>,
+        exports: &Exports,
         state: &Arc<State>,
     ) {
         restore(&self.incidents, state);
+        self.incidents.bundled(|id| self.bundles.size(id));
+        let (captures, opened) = mpsc::channel(bundles::WAITING);
+        self.opened = Some(opened);
         self.follow(plan, directories);
         let incidents = Arc::clone(&self.incidents);
-        tokio::spawn(keep(incidents, Arc::clone(events), Arc::clone(state)));
+        let (events, state) = (Arc::clone(events), Arc::clone(state));
+        let tell = Tell {
+            events,
+            exports: exports.clone(),
+            captures,
+            bundles: Arc::clone(&self.bundles),
+        };
+        tokio::spawn(keep(incidents, tell, state));
     }
 
     /// What `plan` promises is what counts from now on.
@@ -91,8 +134,32 @@ fn restore(incidents: &Incidents, state: &State) {
     }
 }
 
+/// Who is told of incidents.
+struct Tell {
+    events: Arc<Events>,
+    exports: Exports,
+    captures: mpsc::Sender<Arc<Incident>>,
+    bundles: Arc<Bundles>,
+}
+
+impl Tell {
+    fn of(&self, news: &News) {
+        let (kind, incident) = match news {
+            News::Open(incident) => ("incident_open", incident),
+            News::Closed(incident) => ("incident_closed", incident),
+        };
+        let subject = format!("{} {}", incident.per, incident.subject);
+        let detail = serde_json::to_value(&**incident).unwrap_or_default();
+        self.events.tell(kind, subject, without_subject(detail));
+        self.exports.notice(notice(news));
+        if matches!(news, News::Open(_)) && self.captures.try_send(Arc::clone(incident)).is_err() {
+            self.bundles.lose();
+        }
+    }
+}
+
 /// Tells on what happens, and writes it down, until the runtime ends.
-async fn keep(incidents: Arc<Incidents>, events: Arc<Events>, state: Arc<State>) {
+async fn keep(incidents: Arc<Incidents>, tell: Tell, state: Arc<State>) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut written = incidents.version();
@@ -103,13 +170,7 @@ async fn keep(incidents: Arc<Incidents>, events: Arc<Events>, state: Arc<State>)
             tracing::warn!(missed, "there was more news of incidents than can be told");
         }
         for news in &news {
-            let (kind, incident) = match news {
-                News::Open(incident) => ("incident_open", incident),
-                News::Closed(incident) => ("incident_closed", incident),
-            };
-            let subject = format!("{} {}", incident.per, incident.subject);
-            let detail = serde_json::to_value(&**incident).unwrap_or_default();
-            events.tell(kind, subject, without_subject(detail));
+            tell.of(news);
         }
         let version = incidents.version();
         if version != written {
@@ -120,6 +181,57 @@ async fn keep(incidents: Arc<Incidents>, events: Arc<Events>, state: Arc<State>)
             let _written = writing.await;
         }
     }
+}
+
+/// What those who want to know are told.
+fn notice(news: &News) -> Notice {
+    let (kind, incident, at) = match news {
+        News::Open(incident) => ("open", incident, Some(&incident.opened_at)),
+        News::Closed(incident) => ("closed", incident, incident.closed_at.as_ref()),
+    };
+    let now = || rfc3339(SystemClock.unix_micros());
+    let body = json!({
+        "type": format!("incident.{kind}"),
+        "timestamp": at.cloned().unwrap_or_else(now),
+        "text": text(news),
+        "instance": host(),
+        "incident": &**incident,
+    });
+    Notice {
+        id: format!("{}.{kind}", incident.id),
+        body: body.to_string().into(),
+    }
+}
+
+/// The same in a sentence: what is missed, where, and the first verdict.
+fn text(news: &News) -> String {
+    let (incident, state) = match news {
+        News::Open(incident) => (incident, "misses"),
+        News::Closed(incident) => (incident, "meets again"),
+    };
+    let subject = format!("{} {}", incident.per, incident.subject);
+    let mut text = format!("{subject} {state} {}", incident.slo);
+    if let News::Closed(_) = news {
+        return text;
+    }
+    let unknown = || "unknown".to_owned();
+    let component = incident.component.clone().unwrap_or_else(unknown);
+    let node = incident.node.clone().unwrap_or_else(unknown);
+    text.push_str(&format!(
+        ": {}. Component {component}, node {node}. ",
+        incident.what
+    ));
+    match &incident.verdict {
+        Some(verdict) => text.push_str(&format!(
+            "{} {} ({:.0}% sure): {}",
+            verdict.cause,
+            verdict.subject,
+            verdict.confidence * 100.0,
+            verdict.advice
+        )),
+        None => text.push_str("No cause is known yet: tidegate diagnose"),
+    }
+    text
 }
 
 /// The event has a subject of its own.

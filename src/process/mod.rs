@@ -3,6 +3,7 @@
 //! Everything here runs on the control runtime, apart from the data plane. May depend on every room but
 //! the command line.
 
+mod bundles;
 mod changes;
 mod handover;
 mod heartbeat;
@@ -184,7 +185,7 @@ impl Process {
         let lag = Arc::new(AtomicU64::new(0));
         let proxy = load::proxy(Arc::clone(&lag), fd_limit, plan.server.workers);
         let watch = watch(&upstreams, &directories, proxy, &latest);
-        let promises = Promises::default();
+        let mut promises = Promises::new(plan.server.state_dir.as_deref());
         let ledger = Ledger::of(&plan.usage);
         let (writer, folder) = ledger.start(&directories)?;
         let timelines = Arc::new(Timelines::default());
@@ -209,7 +210,7 @@ impl Process {
         };
         let status = Arc::new(Status::new(SystemClock));
         let state = Arc::new(State::open(&plan, Arc::clone(&status))?);
-        promises.begin(&plan, &directories, &events, &state);
+        promises.begin(&plan, &directories, &events, collector.exports(), &state);
         let hasher = Arc::new(state.hasher());
         let clients = Arc::new(Registry::load(&plan.clients, hasher, None)?);
         quotas::restore(&state, &states.limits);
@@ -240,6 +241,7 @@ impl Process {
                 Arc::clone(&upstreams),
                 Arc::clone(&latest),
                 Arc::clone(&promises.objectives),
+                Arc::clone(&promises.bundles),
                 Arc::clone(&caches),
                 Arc::clone(&ledger.health),
             )),
@@ -384,7 +386,7 @@ impl Process {
         };
         let views = Arc::clone(&self.views);
         let inboxes: Vec<_> = self.workers.iter().map(Handle::inbox).collect();
-        let router = admin::router(admin::AdminState {
+        let state = admin::AdminState {
             plan: Arc::clone(&self.plan),
             caches: Arc::clone(&self.caches),
             isolations: Arc::clone(&self.shared.isolations),
@@ -395,6 +397,7 @@ impl Process {
             feed: Arc::default(),
             objectives: Arc::clone(&self.promises.objectives),
             incidents: Arc::clone(&self.promises.incidents),
+            bundles: Arc::clone(&self.promises.bundles),
             events: Arc::clone(&self.events),
             host_samples: Arc::clone(&self.host),
             usage: self.ledger.clone(),
@@ -405,7 +408,9 @@ impl Process {
             token: plan.admin.token.clone(),
             host: None,
             commands,
-        });
+        };
+        self.promises.capture(&state);
+        let router = admin::router(state);
         tokio::spawn(admin::serve(listener, router, async move {
             stop.notified().await
         }));

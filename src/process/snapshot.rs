@@ -15,6 +15,7 @@ use crate::engine::rate::Limit;
 use crate::engine::retry::Failure;
 use crate::engine::upstream::outlier::Standing;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
+use crate::incident::bundles::Bundles;
 use crate::incident::diagnose::Cause;
 use crate::incident::objectives::Board;
 use crate::incident::watch::Latest;
@@ -35,6 +36,7 @@ pub(super) struct Views {
     upstreams: Arc<Upstreams>,
     latest: Arc<Latest>,
     objectives: Arc<Board>,
+    bundles: Arc<Bundles>,
     caches: Arc<Caches>,
     usage: Arc<LedgerHealth>,
     listeners: Mutex<Vec<Listening>>,
@@ -46,6 +48,7 @@ impl Views {
         upstreams: Arc<Upstreams>,
         latest: Arc<Latest>,
         objectives: Arc<Board>,
+        bundles: Arc<Bundles>,
         caches: Arc<Caches>,
         usage: Arc<LedgerHealth>,
     ) -> Self {
@@ -54,6 +57,7 @@ impl Views {
             upstreams,
             latest,
             objectives,
+            bundles,
             caches,
             usage,
             listeners: Mutex::default(),
@@ -128,6 +132,7 @@ impl Views {
                 .iter()
                 .map(super::incidents::view)
                 .collect(),
+            bundles_lost: self.bundles.lost(),
             isolations: self.shared.isolations.counts().to_vec(),
             usage: UsageView {
                 pending: self.usage.pending() as u64,

@@ -40,6 +40,21 @@ fn failing() -> (Origin, Arc<AtomicBool>) {
     (origin, fails)
 }
 
+fn admin(proxy: &Proxy) -> String {
+    format!("http://{}", proxy.admin())
+}
+
+/// What a command prints that goes well.
+fn tidegate(arguments: &[&str]) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .output()
+        .expect("the binary runs");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {complaint}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// The newest incident once `wanted` holds for it, while requests go on.
 fn incident(proxy: &Proxy, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut client = proxy.client();
@@ -122,6 +137,31 @@ fn a_burnt_budget_opens_an_incident_with_its_verdict_that_outlives_a_kill() {
         (&"route shop".into(), &"fast".into())
     );
     assert_eq!(told["verdict"]["cause"], "upstream_errors");
+    let bundled = incident(&proxy, "a bundle", |one| one["bundle"].as_u64() > Some(0));
+    let path = kept.path().join("exported.tar.zst");
+    let written = tidegate(&[
+        "incidents",
+        "export",
+        &id,
+        &path.display().to_string(),
+        "--admin",
+        &admin(&proxy),
+    ]);
+    assert!(
+        written.contains(&format!("{} bytes", bundled["bundle"])),
+        "{written}"
+    );
+    // Nobody is asked: the same verdict comes out of the file alone.
+    let again = tidegate(&["diagnose", "--bundle", &path.display().to_string()]);
+    assert!(again.starts_with("upstream_errors app"), "{again}");
+    let picture = proxy.admin_get(&format!("/api/v1/incidents/{id}/profile"));
+    assert!(
+        picture.status == 404 || picture.text().starts_with("<svg"),
+        "{}",
+        picture.text()
+    );
+    let lately = tidegate(&["diagnose", "--last", "5m", "--admin", &admin(&proxy)]);
+    assert!(lately.contains("upstream_errors app"), "{lately}");
     let file = kept.path().join("incidents.json");
     eventually_some("the file with the verdict", LONG, || {
         let text = std::fs::read_to_string(&file).ok()?;
@@ -132,6 +172,68 @@ fn a_burnt_budget_opens_an_incident_with_its_verdict_that_outlives_a_kill() {
     let again = Setup::config(&text).start();
     let kept = again.admin_get(&format!("/api/v1/incidents/{id}")).json();
     assert_eq!(kept["verdict"], opened["verdict"]);
+    assert_eq!(kept["bundle"], bundled["bundle"]);
+    let downloaded = again.admin_get(&format!("/api/v1/incidents/{id}/bundle"));
+    assert_eq!(downloaded.body, std::fs::read(path).expect("the export"));
+}
+
+#[test]
+fn whoever_wants_to_know_is_told_once_whatever_it_takes() {
+    let (origin, fails) = failing();
+    let busy = Arc::new(AtomicBool::new(true));
+    let first = Arc::clone(&busy);
+    // The first time it has no time.
+    let hook = Origin::http1(move |_| {
+        Reply::new(if first.swap(false, Ordering::Relaxed) {
+            503
+        } else {
+            204
+        })
+    });
+    let kept = tempfile::tempdir().expect("a directory");
+    let (file, read) = (kept.path().join("told"), kept.path().join("read"));
+    let script = format!("cat >> {0}; echo >> {0}", read.display());
+    let text = format!(
+        "{}[[notify]]\nwebhook = \"http://{}/hook\"\nsecret = \"whsec_c2VjcmV0\"\n\
+         [[notify]]\nfile = {file:?}\n[[notify]]\nexec = [\"sh\", \"-c\", {script:?}]\n",
+        config(origin.address(), "availability = 0.999"),
+        hook.address(),
+    );
+    let proxy = Proxy::start(&text);
+    fails.store(true, Ordering::Relaxed);
+    let opened = incident(&proxy, "a verdict", |one| !one["verdict"].is_null());
+    let lines = |path: &std::path::Path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = eventually_some("all to be told", LONG, || {
+        let all = [lines(&file), lines(&read)];
+        (all.iter().all(|told| told.len() == 1) && hook.seen().len() == 2)
+            .then(|| all[0][0].clone())
+    });
+    assert_eq!(lines(&read).first(), Some(&told));
+    let seen = hook.seen();
+    assert_eq!(seen[1].body, told.as_bytes());
+    assert_eq!(seen[0].header("webhook-id"), seen[1].header("webhook-id"));
+    assert_eq!((&*seen[1].method, &*seen[1].path), ("POST", "/hook"));
+    assert!(
+        seen[1]
+            .header("webhook-signature")
+            .is_some_and(|tag| tag.starts_with("v1,"))
+    );
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["type"], "incident.open");
+    assert_eq!(told["incident"]["id"], opened["id"]);
+    let text = told["text"].as_str().unwrap_or_default();
+    let node = format!("Component app, node app/{}", origin.address());
+    assert!(
+        text.starts_with("route shop misses fast: ") && text.contains(&node),
+        "{text}"
+    );
+    assert!(text.contains("upstream_errors app"), "{text}");
+    let metrics = proxy.metrics();
+    let labels = [("exporter", "notify"), ("result", "sent")];
+    assert_eq!(metrics.value("tidegate_exported_total", &labels), Some(3.0));
 }
 
 #[test]
@@ -146,7 +248,10 @@ fn a_slow_origin_opens_an_incident_that_closes_when_it_is_well_again() {
         }
     });
     let promised = "latency = { quantile = 0.9, below = \"30ms\", over = \"5s\" }";
-    let proxy = Proxy::start(&config(origin.address(), promised));
+    let kept = tempfile::tempdir().expect("a directory");
+    let file = kept.path().join("told");
+    let notify = format!("[[notify]]\nfile = {file:?}\n");
+    let proxy = Proxy::start(&(config(origin.address(), promised) + &notify));
     let opened = incident(&proxy, "an incident", |one| one["closed_at"].is_null());
     assert_eq!(opened["signals"], serde_json::json!(["latency"]));
     let what = opened["what"].as_str().unwrap_or_default();
@@ -156,4 +261,13 @@ fn a_slow_origin_opens_an_incident_that_closes_when_it_is_well_again() {
     assert_eq!(closed["id"], opened["id"]);
     let all = proxy.admin_get("/api/v1/incidents").json();
     assert_eq!(all["incidents"].as_array().map(Vec::len), Some(1));
+    eventually_some("both notices", LONG, || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        let told: Vec<Value> = text
+            .lines()
+            .map_while(|line| serde_json::from_str(line).ok())
+            .collect();
+        let types: Vec<_> = told.iter().map(|one| &one["type"]).collect();
+        (types == ["incident.open", "incident.closed"]).then_some(())
+    });
 }

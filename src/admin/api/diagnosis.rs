@@ -24,6 +24,9 @@ pub struct Verdict {
     pub confidence: f64,
     /// For how long it has been seen.
     pub since_seconds: u64,
+    /// When it was last found; null: it is found now.
+    #[serde(default)]
+    pub ended_at: Option<String>,
     /// The numbers that speak for it.
     pub evidence: Vec<VerdictEvidence>,
     /// What to do about it.

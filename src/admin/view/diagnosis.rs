@@ -1,11 +1,41 @@
 //! The diagnosis, in the API's words.
 
+use std::time::Duration;
+
 use crate::admin::{AdminState, api};
+use crate::clock::SystemClock;
 use crate::incident::diagnose::Cause;
-use crate::incident::watch::Named;
+use crate::incident::naming::Named;
+use crate::incident::watch::Diagnosis;
+use crate::observe::access_log::rfc3339;
 
 pub(in crate::admin) fn diagnosis(state: &AdminState) -> api::Diagnosis {
-    let diagnosis = state.latest.diagnosis();
+    told_of(&state.latest.diagnosis())
+}
+
+/// The same, and after it what was found in the last seconds and is not found now, the newest first.
+pub(in crate::admin) fn lately(state: &AdminState, last: Duration) -> api::Diagnosis {
+    let mut found = diagnosis(state);
+    let since = SystemClock.unix_micros() / 1_000_000;
+    let since = since.saturating_sub(last.as_secs());
+    let past = state.latest.past();
+    let seen: Vec<_> = past.since(since).collect();
+    for seen in seen.into_iter().rev() {
+        let is_found = |one: &api::Verdict| {
+            one.cause == seen.verdict.cause.as_str() && one.subject == seen.verdict.subject
+        };
+        if !found.verdicts.iter().any(is_found) {
+            found.verdicts.push(api::Verdict {
+                ended_at: Some(rfc3339(seen.last * 1_000_000)),
+                ..verdict(&seen.verdict)
+            });
+        }
+    }
+    found
+}
+
+/// `diagnosis` in the API's words.
+pub(crate) fn told_of(diagnosis: &Diagnosis) -> api::Diagnosis {
     api::Diagnosis {
         lagging: diagnosis.lagging,
         verdicts: diagnosis.verdicts.iter().map(verdict).collect(),
@@ -25,6 +55,7 @@ fn verdict(named: &Named) -> api::Verdict {
         upstream: named.upstream.as_ref().map(ToString::to_string),
         confidence: named.confidence,
         since_seconds: named.since as u64,
+        ended_at: None,
         evidence: evidence.collect(),
         advice: named.advice.clone(),
         action: action(named),

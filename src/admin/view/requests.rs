@@ -9,7 +9,7 @@ use crate::engine::registry::Directory;
 use crate::model::{Phase, Reason, TierId};
 use crate::observe::access_log::rfc3339;
 use crate::observe::inflight::{InFlight, View};
-use crate::observe::why::{Decision, Policy};
+use crate::observe::why::{Decision, Policy, Why};
 
 pub(in crate::admin) fn inflight(state: &AdminState, in_flight: &InFlight) -> api::InFlight {
     let requests = in_flight.oldest.iter();
@@ -47,11 +47,16 @@ pub(in crate::admin) fn why(state: &AdminState, request_id: &str) -> Result<api:
         let since = state.metrics.known_since().map(rfc3339);
         let since = since.unwrap_or_else(|| "now".to_owned());
         let detail = format!(
-            "Nothing is known of this request. Known are, since {since}: what was refused or failed, and of \
-             the rest one in a hundred, once they have ended."
+            "Nothing is known of this request. Known are, since {since}: what was refused or failed or slow, \
+             and of the rest one in a hundred, once they have ended."
         );
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
+    Ok(self::known(state, request_id.to_owned(), &known))
+}
+
+/// What is known of a request.
+pub(in crate::admin) fn known(state: &AdminState, request_id: String, known: &Why) -> api::Why {
     let exchange = &known.exchange;
     let directories = &state.directories;
     let upstream = exchange.upstream.map(crate::model::UpstreamId::index);
@@ -59,8 +64,8 @@ pub(in crate::admin) fn why(state: &AdminState, request_id: &str) -> Result<api:
     let endpoint = exchange.endpoint.map(crate::model::EndpointId::index);
     let route = exchange.route.map(crate::model::RouteId::index);
     let word = |reason: Reason| reason.as_str().to_owned();
-    Ok(api::Why {
-        request_id: request_id.to_owned(),
+    api::Why {
+        request_id,
         started_at: rfc3339(exchange.started),
         method: exchange.method.as_str().to_owned(),
         route: name(&directories.routes, route),
@@ -85,7 +90,7 @@ pub(in crate::admin) fn why(state: &AdminState, request_id: &str) -> Result<api:
             .iter()
             .map(|one| decision(state, one))
             .collect(),
-    })
+    }
 }
 
 fn decision(state: &AdminState, decision: &Decision) -> api::WhyDecision {

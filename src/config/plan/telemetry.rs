@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri};
 
-use super::Secret;
+use super::{Notify, Secret};
 
 /// `[telemetry]`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Telemetry {
     pub exporters: Exporters,
 }
 
-/// Who is sent traces, lines and events.
+/// Who is sent traces, lines, events and notices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exporters {
     /// Traces to a collector.
@@ -27,6 +27,8 @@ pub struct Exporters {
     pub zipkin: Option<Zipkin>,
     /// Lines and events to Splunk.
     pub splunk: Option<Splunk>,
+    /// Notices of incidents, to each of these.
+    pub notify: Vec<Notify>,
 }
 
 impl Exporters {

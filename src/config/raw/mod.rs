@@ -8,6 +8,7 @@ mod cache;
 mod clients;
 mod either;
 mod listen;
+mod notify;
 mod protection;
 mod rate_limit;
 mod route;
@@ -26,6 +27,7 @@ pub(crate) use cache::{RawCache, RawCacheCookies, RawCacheDisk, RawCacheKey, Raw
 pub(crate) use clients::{RawClients, RawIdentify, RawJwt, RawKnown, RawPrefixes};
 pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
 pub(crate) use listen::{RawCertificate, RawListen, RawProtocol, RawServerTls};
+pub(crate) use notify::RawNotify;
 pub(crate) use protection::{
     RawAlgorithm, RawBreaker, RawConcurrency, RawFairness, RawHedge, RawMode, RawNoisy, RawOutlier,
     RawQueue, RawRetry, RawTier,
@@ -75,6 +77,9 @@ pub(crate) struct Raw {
     pub(crate) slos: BTreeMap<Spanned<String>, Spanned<RawSlo>>,
     /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.
     pub(crate) routes: Vec<Spanned<RawRoute>>,
+    /// Who is told when an incident opens and when it is over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notify: Vec<Spanned<RawNotify>>,
     /// The ledger of who used what. Without: in memory, for a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<RawUsage>,

@@ -7,6 +7,7 @@ mod address;
 mod cache;
 mod clients;
 mod listen;
+mod notify;
 mod protection;
 mod rate_limit;
 mod route;
@@ -70,7 +71,8 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let slos = check.slos(raw);
     let routes = check.routes(raw, &tiers);
     let usage = check.usage(raw.usage.as_ref());
-    let telemetry = check.telemetry(&raw.telemetry);
+    let mut telemetry = check.telemetry(&raw.telemetry);
+    telemetry.exporters.notify = check.notify(&raw.notify);
     let findings = check.findings;
     let (true, Some(server), Some(admin)) = (findings.is_empty(), server, admin) else {
         return (None, findings);

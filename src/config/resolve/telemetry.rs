@@ -31,6 +31,7 @@ impl Check<'_> {
                 otlp,
                 zipkin,
                 splunk,
+                notify: Vec::new(),
             },
         }
     }
@@ -122,24 +123,13 @@ impl Check<'_> {
         })
     }
 
-    fn ca(&mut self, ca: Option<&Spanned<String>>) -> Option<std::path::PathBuf> {
+    pub(super) fn ca(&mut self, ca: Option<&Spanned<String>>) -> Option<std::path::PathBuf> {
         self.read_file(ca?).map(|(path, _content)| path)
     }
 
     /// An absolute URL; `path` stands where it has none.
     fn url(&mut self, text: &Spanned<String>, path: &str) -> Option<Uri> {
-        let whole = text.parse::<Uri>().ok().and_then(|uri| {
-            let mut parts = uri.into_parts();
-            let scheme = parts.scheme.as_ref()?.as_str();
-            let host = parts.authority.as_ref()?;
-            if !matches!(scheme, "http" | "https") || host.as_str().contains('@') {
-                return None;
-            }
-            if parts.path_and_query.as_ref().is_none_or(|at| at == "/") {
-                parts.path_and_query = Some(path.parse().ok()?);
-            }
-            Uri::from_parts(parts).ok()
-        });
+        let whole = url(text, path);
         if whole.is_none() {
             self.error_hint(
                 text.span(),
@@ -149,4 +139,18 @@ impl Check<'_> {
         }
         whole
     }
+}
+
+/// `text` as an absolute URL without a user; `path` stands where it has none.
+pub(super) fn url(text: &str, path: &str) -> Option<Uri> {
+    let mut parts = text.parse::<Uri>().ok()?.into_parts();
+    let scheme = parts.scheme.as_ref()?.as_str();
+    let host = parts.authority.as_ref()?;
+    if !matches!(scheme, "http" | "https") || host.as_str().contains('@') {
+        return None;
+    }
+    if parts.path_and_query.as_ref().is_none_or(|at| at == "/") {
+        parts.path_and_query = Some(path.parse().ok()?);
+    }
+    Uri::from_parts(parts).ok()
 }

@@ -310,6 +310,25 @@ fn an_objective_says_what_it_cannot_promise() {
 }
 
 #[test]
+fn a_notice_that_can_reach_nobody_is_refused() {
+    let text = minimal(
+        "[[notify]]\n[[notify]]\nfile = \"a\"\nexec = [\"b\"]\n[[notify]]\nexec = []\n[[notify]]\nwebhook = \"hooks\"\n\
+         [[notify]]\nfile = \"a\"\nsecret = \"s\"\n",
+    );
+    let said = refused(&text);
+    for mistake in [
+        "tidegate.toml:4:1: `notify` needs one of `webhook`, `exec` and `file`; write an entry for each",
+        "tidegate.toml:5:1: `notify` needs one of",
+        "tidegate.toml:9:8: `exec` names no program",
+        "tidegate.toml:11:11: `webhook` is not a URL to send to",
+        "tidegate.toml:14:10: `secret` and `ca` belong to a `webhook`",
+    ] {
+        assert!(said.contains(mistake), "{mistake}\n{said}");
+    }
+    assert!(!said.contains("hooks"), "{said}");
+}
+
+#[test]
 fn each_policy_says_what_it_cannot_work_with() {
     let text = minimal(
         "concurrency = { min = 9, initial = 5, max = 7 }

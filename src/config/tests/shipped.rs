@@ -36,6 +36,7 @@ fn full_with_files() -> (tempfile::TempDir, Source) {
         "jwks.json",
         "otlp.token",
         "splunk.token",
+        "webhook.secret",
     ] {
         std::fs::write(dir.path().join(name), "secret\n").unwrap();
     }

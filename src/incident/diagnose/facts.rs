@@ -1,12 +1,14 @@
 //! What a diagnosis is made of, and the numbers that several causes ask for.
 
+use serde::{Deserialize, Serialize};
+
 use super::Evidence;
 use crate::incident::history::History;
 use crate::incident::span::Span;
 use crate::incident::table::{Table, Tally};
 
 /// What the balancer knows of one endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EndpointFact {
     /// Which.
     pub id: u64,
@@ -21,7 +23,7 @@ pub struct EndpointFact {
 }
 
 /// How the proxy itself fares.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Proxy {
     /// The longest that a ready event had to wait for its worker lately, seconds.
     pub lag: f64,

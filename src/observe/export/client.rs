@@ -141,6 +141,21 @@ impl Client {
         self.send(uri, request).await
     }
 
+    /// Sends a JSON object with these headers to the server's own path.
+    pub(super) async fn post_json(
+        &mut self,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Broken> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.headers_mut() = headers;
+        let kind = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, kind);
+        let uri = self.uri.clone();
+        self.send(&uri, request).await
+    }
+
     async fn send(
         &mut self,
         uri: &Uri,

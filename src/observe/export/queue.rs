@@ -1,8 +1,8 @@
 //! A queue bounded by weight, from any thread to one task, which counts what became of what was left in it.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -93,11 +93,16 @@ pub(super) struct Queue<T> {
     waiting: Mutex<Waiting<T>>,
     ready: Notify,
     bound: usize,
-    counts: Counts,
+    counts: Arc<Counts>,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(bound: usize) -> Self {
+        Self::counted(bound, Arc::default())
+    }
+
+    /// A queue that counts into `counts`, as others may.
+    pub(super) fn counted(bound: usize, counts: Arc<Counts>) -> Self {
         Self {
             waiting: Mutex::new(Waiting {
                 items: VecDeque::new(),
@@ -106,11 +111,11 @@ impl<T> Queue<T> {
             }),
             ready: Notify::new(),
             bound,
-            counts: Counts::default(),
+            counts,
         }
     }
 
-    pub(super) const fn counts(&self) -> &Counts {
+    pub(super) fn counts(&self) -> &Counts {
         &self.counts
     }
 

@@ -92,6 +92,12 @@ impl Exposition {
             "1 for each cause that the diagnosis finds now.",
             causes.map(|(cause, found)| ([("cause", *cause)], u64::from(*found))),
         )?;
+        out.counter(
+            "tidegate_incident_bundles_lost",
+            "Bundles of incidents that could not be made or written.",
+            None,
+            Some(self.snapshot.bundles_lost),
+        )?;
         let isolations = self.snapshot.isolations.iter();
         out.gauges(
             "tidegate_isolation_active",

@@ -26,6 +26,7 @@ fn directories() -> Arc<Directories> {
 
 fn snapshot() -> Snapshot {
     Snapshot {
+        bundles_lost: 0,
         isolations: vec![("client", 1), ("route", 0)],
         loops: vec![(40, std::time::Duration::from_millis(500))],
         issuers: vec![IssuerView {
