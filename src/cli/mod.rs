@@ -212,7 +212,13 @@ const USAGE: u8 = 2;
 
 /// Writes `text` and a line end; a reader that has gone is no failure.
 fn print(text: &str) -> ExitCode {
-    match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+    emit(format!("{}\n", text.trim_end()).as_bytes())
+}
+
+/// Writes `bytes` as they are.
+fn emit(bytes: &[u8]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }

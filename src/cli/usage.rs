@@ -1,16 +1,19 @@
-//! `tidegate usage`: who used what, as a table, CSV, JSON, or a page to mail around.
+//! `tidegate usage`: who used what, as a table, CSV, JSON, Parquet, or a page to mail around.
 
 mod page;
+mod parquet;
 
+use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use self::parquet::{Column, Values};
 use super::client::Admin;
 use super::query::fetch;
 use super::table::{Cell, Style, Table, latency, plain};
-use super::{color, print};
+use super::{USAGE, color, complain, emit, print};
 use crate::admin::api::{Usage, UsageHours, UsageRow, UsageSums};
 
 /// Clients that the page draws by the hour.
@@ -61,21 +64,25 @@ enum Output {
     Json,
     /// One page that needs nothing else, to mail around.
     Html,
+    /// For programs that read columns with types (Apache Parquet).
+    Parquet,
 }
 
 pub(super) fn usage(args: UsageArgs) -> ExitCode {
-    match text(&args) {
-        Ok(text) => print(&text),
-        Err(code) => code,
+    if matches!(args.output, Output::Parquet) && stdout().is_terminal() {
+        complain("tidegate: Parquet is nothing to look at; send it to a file: > usage.parquet");
+        return ExitCode::from(USAGE);
     }
+    report(&args).unwrap_or_else(|code| code)
 }
 
-fn text(args: &UsageArgs) -> Result<String, ExitCode> {
+fn report(args: &UsageArgs) -> Result<ExitCode, ExitCode> {
     let (answer, bytes) = fetch::<Usage>(args.admin.clone(), &path(args, &args.by, args.limit))?;
-    Ok(match args.output {
-        Output::Table => table(&answer, Style::new(color(&std::io::stdout()))),
+    let text = match args.output {
+        Output::Table => table(&answer, Style::new(color(&stdout()))),
         Output::Csv => csv(&answer),
         Output::Json => String::from_utf8_lossy(&bytes).into_owned(),
+        Output::Parquet => return Ok(emit(&parquet::file(&columns(&answer)))),
         Output::Html => {
             let clients = path(args, "client", DRAWN.max(args.limit));
             let (clients, _) = fetch::<Usage>(args.admin.clone(), &clients)?;
@@ -83,7 +90,8 @@ fn text(args: &UsageArgs) -> Result<String, ExitCode> {
             let (hours, _) = fetch::<UsageHours>(args.admin.clone(), &hours)?;
             page::page(&clients, &hours.hours, DRAWN)
         }
-    })
+    };
+    Ok(print(&text))
 }
 
 fn path(args: &UsageArgs, by: &str, limit: usize) -> String {
@@ -162,40 +170,85 @@ fn table(answer: &Usage, style: Style) -> String {
 /// quoted with an apostrophe.
 fn csv(answer: &Usage) -> String {
     let mut lines = Vec::with_capacity(answer.rows.len() + 1);
-    let by = ["hour", "client", "route", "upstream"].into_iter();
-    let by = by.filter(|key| answer.by.iter().any(|by| by == key));
-    let columns = counts(&answer.total).map(|(name, _)| name);
-    let numbers = [
-        "share",
-        "peak_share",
-        "p98_ms",
-        "declared_rate",
-        "peak_rate",
-    ];
-    let heading = by.chain(columns).chain(TIMES).chain(numbers);
+    let counted = counts(&answer.total).map(|(name, _)| name);
+    let heading = by(answer).chain(counted).chain(NUMBERS);
     lines.push(heading.collect::<Vec<_>>().join(","));
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     for row in &answer.rows {
         let mut fields: Vec<String> = keys(row).into_iter().map(field).collect();
-        let sums = &row.sums;
-        fields.extend(counts(sums).map(|(_, count)| count.to_string()));
-        let rest = [
-            Some(sums.upstream_seconds),
-            Some(sums.saved_upstream_seconds),
-            Some(row.share),
-            row.peak_share,
-            sums.p98_ms,
-            row.declared_rate,
-            row.peak_rate,
-        ];
-        fields.extend(rest.map(number));
+        fields.extend(counts(&row.sums).map(|(_, count)| count.to_string()));
+        fields.extend(numbers(row).map(number));
         lines.push(fields.join(","));
     }
     lines.join("\r\n")
 }
 
-/// The columns of times.
-const TIMES: [&str; 2] = ["upstream_seconds", "saved_upstream_seconds"];
+/// The same as columns with types.
+fn columns(answer: &Usage) -> Vec<Column> {
+    let rows = &answer.rows;
+    let key = |name| {
+        let values = match name {
+            "hour" => Values::Times(rows.iter().map(hour).collect()),
+            "client" => texts(rows, |row| row.client.as_ref()),
+            "route" => texts(rows, |row| row.route.as_ref()),
+            _ => texts(rows, |row| row.upstream.as_ref()),
+        };
+        Column { name, values }
+    };
+    let mut columns: Vec<Column> = by(answer).map(key).collect();
+    for (index, (name, _)) in counts(&answer.total).into_iter().enumerate() {
+        let of = |row: &UsageRow| counts(&row.sums).get(index).map_or(0, |(_, count)| *count);
+        let values = Values::Counts(rows.iter().map(of).collect());
+        columns.push(Column { name, values });
+    }
+    for (index, name) in NUMBERS.into_iter().enumerate() {
+        let of = |row| numbers(row).get(index).copied().flatten();
+        let values = Values::Numbers(rows.iter().map(of).collect());
+        columns.push(Column { name, values });
+    }
+    columns
+}
+
+fn texts(rows: &[UsageRow], of: impl Fn(&UsageRow) -> Option<&String>) -> Values {
+    let text = |row| of(row).cloned().unwrap_or_default();
+    Values::Texts(rows.iter().map(text).collect())
+}
+
+/// When a row's hour began, in milliseconds since the Unix epoch.
+fn hour(row: &UsageRow) -> i64 {
+    let hour = row.hour.as_deref().and_then(|hour| hour.parse().ok());
+    hour.map_or(0, jiff::Timestamp::as_millisecond)
+}
+
+/// The columns that tell rows apart, in the order of [`keys`].
+fn by(answer: &Usage) -> impl Iterator<Item = &'static str> {
+    let by = ["hour", "client", "route", "upstream"].into_iter();
+    by.filter(|key| answer.by.iter().any(|by| by == key))
+}
+
+/// The columns of numbers that are no counts.
+const NUMBERS: [&str; 7] = [
+    "upstream_seconds",
+    "saved_upstream_seconds",
+    "share",
+    "peak_share",
+    "p98_ms",
+    "declared_rate",
+    "peak_rate",
+];
+
+/// What stands in them.
+const fn numbers(row: &UsageRow) -> [Option<f64>; NUMBERS.len()] {
+    [
+        Some(row.sums.upstream_seconds),
+        Some(row.sums.saved_upstream_seconds),
+        Some(row.share),
+        row.peak_share,
+        row.sums.p98_ms,
+        row.declared_rate,
+        row.peak_rate,
+    ]
+}
 
 /// The columns of counts.
 fn counts(sums: &UsageSums) -> [(&'static str, u64); 14] {

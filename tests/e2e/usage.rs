@@ -1,8 +1,11 @@
 //! The usage ledger against an independent count over the access log.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -229,6 +232,54 @@ fn the_report_tells_classes_retries_savings_and_traces() {
     );
     let pairs = proxy.admin_get("/api/v1/traffic").json();
     assert_eq!(pairs["pairs"][0]["calls_per_trace"], 2.5, "{pairs}");
+}
+
+#[test]
+fn another_reader_finds_in_the_parquet_file_what_the_api_says() {
+    let origin = Origin::saying("ok");
+    let proxy = Setup::config(&config(&origin, "memory")).start();
+    ask(&proxy, &["one", "two", "three"], 7);
+    let path = "/api/v1/usage?from=-1d&by=hour,client,upstream&limit=100";
+    let mut answer = Value::Null;
+    eventually("all are in the ledger", Duration::from_secs(20), || {
+        answer = proxy.admin_get(path).json();
+        answer["total"]["requests"] == 21
+    });
+    let admin = format!("http://{}", proxy.admin());
+    let by = ["--from=-1d", "--by=hour,client,upstream"];
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["usage", "--admin", &admin, "-o", "parquet"])
+        .args(by)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let reader = SerializedFileReader::new(bytes::Bytes::from(output.stdout)).unwrap();
+    let rows = reader.get_row_iter(None).unwrap();
+    let rows: Vec<BTreeMap<String, Field>> = rows
+        .map(|row| row.unwrap().into_columns().into_iter().collect())
+        .collect();
+    let expected = answer["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), expected.len());
+    for (row, expected) in rows.iter().zip(expected) {
+        let names = ["client", "upstream", "requests", "bytes_in", "bytes_out"];
+        let numbers = ["status_2xx", "upstream_seconds", "share", "p98_ms"];
+        for name in names.iter().chain(&numbers) {
+            assert_eq!(value(&row[*name]), expected[*name], "{name}");
+        }
+        let hour: jiff::Timestamp = expected["hour"].as_str().unwrap().parse().unwrap();
+        assert_eq!(row["hour"], Field::TimestampMillis(hour.as_millisecond()));
+        assert_eq!(row["peak_rate"], Field::Null);
+        assert!(!row.contains_key("route"));
+    }
+}
+
+fn value(field: &Field) -> Value {
+    match field {
+        Field::Str(text) => text.as_str().into(),
+        Field::Long(number) => (*number).into(),
+        Field::Double(number) => (*number).into(),
+        _ => Value::Null,
+    }
 }
 
 #[test]
