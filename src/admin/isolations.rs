@@ -1,6 +1,8 @@
 //! Isolations: who is held apart, and the two changes to it. What one would do is told from the ledger's last whole
 //! minute.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -16,7 +18,8 @@ use super::{AdminState, Command, Peer, change, usage};
 use crate::clock::SystemClock;
 use crate::config;
 use crate::engine::isolation::{Isolation as Held, LANE_SHARE, Order, Subject, To};
-use crate::observe::access_log::rfc3339;
+use crate::observe::access_log::{is_remarkable, rfc3339};
+use crate::observe::why;
 use crate::usage::report::{By, First, Question, report};
 
 /// Rows of the ledger's minute that are looked through.
@@ -91,6 +94,10 @@ pub(super) async fn release(
     }
 }
 
+/// What fits whom.
+const HOW: &str = "A client or route is put into a lane, throttled or blocked; an endpoint is blocked (taken out of \
+    service), and so is a tier, with those below it; an upstream takes serve-stale or no-retries.";
+
 fn view(held: &Held) -> Isolation {
     let order = held.order();
     let (passed, refused) = held.counts();
@@ -114,14 +121,11 @@ fn order(state: &AdminState, asked: &Isolate, by: String) -> Result<Order, Probl
     let reason = change::checked(&asked.reason)?;
     let ttl = change::ttl(&asked.ttl)?;
     let subject = subject(state, &asked.kind, asked.subject.trim())?;
-    let is_endpoint = matches!(subject, Subject::Endpoint(..));
-    let word = asked.to.as_deref();
-    let word = word.unwrap_or(if is_endpoint { "block" } else { "lane" });
+    let word = asked.to.as_deref().or_else(|| subject.usually());
+    let word = word.ok_or_else(|| bad(HOW))?;
     let to = To::from_word(word, config::quota).map_err(|why| bad(format!("to: {why}.")))?;
-    if is_endpoint && to != To::Block {
-        return Err(bad(
-            "An endpoint can only be blocked: taken out of service.",
-        ));
+    if !subject.takes(&to) {
+        return Err(bad(HOW));
     }
     // No two orders come within a microsecond, nor does one last for twelve days.
     let id = format!("{:010x}", SystemClock.unix_micros() % (1 << 40));
@@ -155,7 +159,7 @@ fn subject(state: &AdminState, kind: &str, name: &str) -> Result<Subject, Proble
                     "There is no route {name:?}; GET /api/v1/routes lists them."
                 ))
             })?;
-            Ok(Subject::Route(std::sync::Arc::clone(&route.name)))
+            Ok(Subject::Route(Arc::clone(&route.name)))
         }
         "endpoint" => {
             let snapshot = (state.snapshot)();
@@ -173,7 +177,27 @@ fn subject(state: &AdminState, kind: &str, name: &str) -> Result<Subject, Proble
                 ))
             })
         }
-        _ => Err(bad("The kind must be client, route or endpoint.")),
+        "tier" => {
+            let tier = plan.tiers.iter().find(|tier| ***tier == *name);
+            let tier = tier.ok_or_else(|| {
+                let known = plan.tiers.join(", ");
+                missing(format!("There is no tier {name:?}; there are {known}."))
+            })?;
+            Ok(Subject::Tier(Arc::clone(tier)))
+        }
+        "upstream" => {
+            let mut upstreams = plan.upstreams.iter();
+            let upstream = upstreams.find(|one| *one.name == *name);
+            let upstream = upstream.ok_or_else(|| {
+                missing(format!(
+                    "There is no upstream {name:?}; GET /api/v1/upstreams lists them."
+                ))
+            })?;
+            Ok(Subject::Upstream(Arc::clone(&upstream.name)))
+        }
+        _ => Err(bad(
+            "The kind must be client, route, endpoint, tier or upstream.",
+        )),
     }
 }
 
@@ -182,6 +206,7 @@ async fn preview(state: &AdminState, order: &Order) -> Option<Preview> {
     let (by, name) = match &order.subject {
         Subject::Client(name) => (By::Client, name),
         Subject::Route(name) => (By::Route, name),
+        Subject::Tier(_) | Subject::Upstream(_) => return Some(sampled(state, order)),
         Subject::Endpoint(..) => return None,
     };
     let to = now() / 60 * 60;
@@ -221,6 +246,7 @@ async fn preview(state: &AdminState, order: &Order) -> Option<Preview> {
     let would_refuse = match order.to {
         To::Block => requests,
         To::Lane => whole(over),
+        To::ServeStale | To::NoRetries => 0,
         To::Throttle(quota) => {
             let allowed = quota.amount().saturating_mul(60) / quota.period().seconds().max(1);
             requests.saturating_sub(allowed)
@@ -231,6 +257,57 @@ async fn preview(state: &AdminState, order: &Order) -> Option<Preview> {
         requests,
         would_refuse,
     })
+}
+
+/// What `order` would have turned away, or not sent again, in the last minute; by the requests that are remembered, of which
+/// those that went well stand for a hundred.
+fn sampled(state: &AdminState, order: &Order) -> Preview {
+    let plan = state.plan.load();
+    let began = SystemClock.unix_micros().saturating_sub(60_000_000);
+    let directories = &state.directories;
+    let cut = match &order.subject {
+        Subject::Tier(name) => plan.tiers.iter().position(|tier| tier == name),
+        _ => None,
+    };
+    let (mut requests, mut would_refuse) = (0, 0);
+    for known in state.metrics.decided_since(began, ROWS) {
+        let exchange = &known.exchange;
+        let told = is_remarkable(exchange)
+            || exchange.observed.is_some()
+            || exchange.phases.total() > plan.telemetry.slow;
+        let weight = if told { 1 } else { why::SAMPLE.into() };
+        if let Subject::Upstream(name) = &order.subject {
+            let upstream = exchange.upstream.map(crate::model::UpstreamId::index);
+            if upstream
+                .and_then(|index| directories.upstreams.name(index))
+                .as_ref()
+                == Some(name)
+            {
+                requests += weight;
+                let again = u64::from(exchange.attempts.saturating_sub(1));
+                would_refuse += if order.to == To::NoRetries {
+                    again * weight
+                } else {
+                    0
+                };
+            }
+            continue;
+        }
+        requests += weight;
+        let tier = exchange.tier.map(crate::model::TierId::index);
+        let tier = tier.and_then(|index| directories.tiers.name(index));
+        let rank = plan.tiers.iter().position(|one| Some(one) == tier.as_ref());
+        would_refuse += if rank >= cut && rank.is_some() {
+            weight
+        } else {
+            0
+        };
+    }
+    Preview {
+        minute: rfc3339(began),
+        requests,
+        would_refuse,
+    }
 }
 
 #[expect(

@@ -18,8 +18,8 @@ pub(super) struct IsolateArgs {
     /// Its name; of an endpoint UPSTREAM/ADDRESS.
     #[arg(requires = "ttl", requires = "reason")]
     subject: Option<String>,
-    /// How: lane (a twentieth of an upstream's limit), block, or throttle=RATE such as throttle=10/s. Default: lane; an
-    /// endpoint is blocked.
+    /// How: a client or route to lane (a twentieth of an upstream's limit; default), block, or throttle=RATE such as
+    /// throttle=10/s; an endpoint or tier to block; an upstream to serve-stale or no-retries.
     #[arg(long, value_name = "HOW")]
     to: Option<String>,
     /// When that ends by itself, such as 30m.
@@ -44,6 +44,10 @@ enum Kind {
     Route,
     /// An endpoint of an upstream.
     Endpoint,
+    /// A tier, and those that are less important.
+    Tier,
+    /// An upstream.
+    Upstream,
 }
 
 /// Which isolation to end.
@@ -73,6 +77,8 @@ pub(super) fn isolate(args: IsolateArgs) -> ExitCode {
             Kind::Client => "client",
             Kind::Route => "route",
             Kind::Endpoint => "endpoint",
+            Kind::Tier => "tier",
+            Kind::Upstream => "upstream",
         }
         .to_owned(),
         subject,

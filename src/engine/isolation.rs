@@ -1,5 +1,5 @@
-//! Whom operators hold apart for a time: a client or a route in a narrow lane, slowed to a rate or kept out, and an
-//! endpoint out of service.
+//! Whom operators hold apart for a time: a client or a route in a narrow lane, slowed to a rate or kept out; an endpoint
+//! out of service; a tier and those below it turned away; an upstream spared retries, or what the cache has stale.
 //!
 //! An isolation ends by itself, and nothing of it remains. While there is none, a request costs one relaxed load. Who
 //! is held apart is kept by name, so that it survives a restart whatever names are hashed with. Depends on policy
@@ -32,19 +32,47 @@ pub enum Subject {
     Route(Arc<str>),
     /// An endpoint: its upstream and its address.
     Endpoint(Arc<str>, Arc<str>),
+    /// A tier, and those that are less important.
+    Tier(Arc<str>),
+    /// An upstream.
+    Upstream(Arc<str>),
 }
 
 impl Subject {
     /// The words for the kinds.
-    pub const KINDS: [&'static str; 3] = ["client", "route", "endpoint"];
+    pub const KINDS: [&'static str; 5] = ["client", "route", "endpoint", "tier", "upstream"];
 
-    /// What it is: `client`, `route` or `endpoint`.
+    /// What it is: one of [`Self::KINDS`].
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Client(_) => "client",
             Self::Route(_) => "route",
             Self::Endpoint(..) => "endpoint",
+            Self::Tier(_) => "tier",
+            Self::Upstream(_) => "upstream",
+        }
+    }
+
+    /// Whether it can be held apart like this.
+    #[must_use]
+    pub const fn takes(&self, to: &To) -> bool {
+        match self {
+            Self::Client(_) | Self::Route(_) => {
+                matches!(to, To::Lane | To::Throttle(_) | To::Block)
+            }
+            Self::Endpoint(..) | Self::Tier(_) => matches!(to, To::Block),
+            Self::Upstream(_) => matches!(to, To::ServeStale | To::NoRetries),
+        }
+    }
+
+    /// How it is held apart where nobody says how; an upstream, as somebody has to say.
+    #[must_use]
+    pub const fn usually(&self) -> Option<&'static str> {
+        match self {
+            Self::Client(_) | Self::Route(_) => Some("lane"),
+            Self::Endpoint(..) | Self::Tier(_) => Some("block"),
+            Self::Upstream(_) => None,
         }
     }
 }
@@ -52,7 +80,9 @@ impl Subject {
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Client(name) | Self::Route(name) => f.write_str(name),
+            Self::Client(name) | Self::Route(name) | Self::Tier(name) | Self::Upstream(name) => {
+                f.write_str(name)
+            }
             Self::Endpoint(upstream, address) => write!(f, "{upstream}/{address}"),
         }
     }
@@ -67,10 +97,14 @@ pub enum To {
     Throttle(Quota),
     /// It is kept out.
     Block,
+    /// Caches answer with what is stale, where they may, rather than ask it.
+    ServeStale,
+    /// Nothing is sent to it again.
+    NoRetries,
 }
 
 impl To {
-    /// What `word` says: `lane`, `block`, or `throttle=` and a rate, which `quota` reads.
+    /// What `word` says: `lane`, `block`, `serve-stale`, `no-retries`, or `throttle=` and a rate, which `quota` reads.
     ///
     /// # Errors
     /// When it says nothing; the text is for people.
@@ -81,9 +115,11 @@ impl To {
         match (word, word.strip_prefix("throttle=")) {
             ("lane", _) => Ok(Self::Lane),
             ("block", _) => Ok(Self::Block),
+            ("serve-stale", _) => Ok(Self::ServeStale),
+            ("no-retries", _) => Ok(Self::NoRetries),
             (_, Some(rate)) => Ok(Self::Throttle(quota(rate)?)),
             _ => Err(format!(
-                "{word:?} is not lane, block or throttle=RATE, such as throttle=10/s"
+                "{word:?} is not lane, block, throttle=RATE such as throttle=10/s, serve-stale or no-retries"
             )),
         }
     }
@@ -96,7 +132,7 @@ pub struct Order {
     pub id: Arc<str>,
     /// Whom it concerns.
     pub subject: Subject,
-    /// How it is held apart; an endpoint can only be blocked.
+    /// How it is held apart, as [`Subject::takes`] it.
     pub to: To,
     /// The same in the operator's words: `lane`, `block`, `throttle=10/s`.
     pub word: Box<str>,
@@ -149,7 +185,11 @@ impl Isolation {
     fn admit(&self, now: Moment) -> Result<(), Rejection> {
         let rejection = match (&self.order.to, &self.limiter) {
             (To::Block, _) => Rejection {
-                reason: Reason::Blocked,
+                reason: match self.order.subject {
+                    // Its client has done nothing wrong: there is no room for it.
+                    Subject::Tier(_) => Reason::Overload,
+                    _ => Reason::Blocked,
+                },
                 value: 1.0,
                 threshold: 0.0,
                 unit: Unit::Requests,
@@ -169,7 +209,9 @@ impl Isolation {
                     retry_after: standing.retry_after.unwrap_or(AFTER_BLOCK),
                 }
             }
-            (To::Throttle(_), None) | (To::Lane, _) => return Ok(()),
+            (To::Throttle(_), None) | (To::Lane | To::ServeStale | To::NoRetries, _) => {
+                return Ok(());
+            }
         };
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(rejection)
@@ -238,6 +280,7 @@ struct Set {
     all: Vec<Arc<Isolation>>,
     clients: HashMap<Arc<str>, Arc<Isolation>>,
     routes: HashMap<Arc<str>, Arc<Isolation>>,
+    tiers: Vec<Arc<Isolation>>,
 }
 
 impl Isolations {
@@ -247,7 +290,12 @@ impl Isolations {
     /// When there are too many.
     pub fn add(&self, order: Order) -> Result<(), Full> {
         let mut all = self.all();
-        all.retain(|one| one.order.subject != order.subject);
+        // An upstream can be spared one thing and the other.
+        let replaced = |one: &Order| {
+            one.subject == order.subject
+                && (one.to == order.to || !matches!(order.subject, Subject::Upstream(_)))
+        };
+        all.retain(|one| !replaced(&one.order));
         if all.len() >= MOST {
             return Err(Full);
         }
@@ -288,7 +336,7 @@ impl Isolations {
 
     /// How many subjects of each of [`Subject::KINDS`] are held apart.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, usize); 3] {
+    pub fn counts(&self) -> [(&'static str, usize); Subject::KINDS.len()] {
         let set = self.set.load();
         Subject::KINDS.map(|kind| {
             let of_kind = set
@@ -309,7 +357,11 @@ impl Isolations {
             match &one.order.subject {
                 Subject::Client(name) => set.clients.insert(Arc::clone(name), Arc::clone(one)),
                 Subject::Route(name) => set.routes.insert(Arc::clone(name), Arc::clone(one)),
-                Subject::Endpoint(..) => None,
+                Subject::Tier(_) => {
+                    set.tiers.push(Arc::clone(one));
+                    None
+                }
+                Subject::Endpoint(..) | Subject::Upstream(_) => None,
             };
         }
         let any = !all.is_empty();
@@ -327,21 +379,37 @@ impl Isolations {
             })
     }
 
-    /// Whether a request of `client` on `route` may go on, and the lane it has to take.
+    /// Whether `upstream` is to be spared like this.
+    #[must_use]
+    pub fn spares(&self, upstream: &str, to: &To) -> bool {
+        self.any()
+            && self.set.load().all.iter().any(|one| {
+                one.order.to == *to
+                    && matches!(&one.order.subject, Subject::Upstream(name) if **name == *upstream)
+            })
+    }
+
+    /// Whether a request of `client` on `route` may go on, and the lane it has to take. `tiers`: its own and those that
+    /// are more important.
     ///
     /// # Errors
-    /// When one of the two is kept out or asks for more than it may.
+    /// When one of them is kept out or asks for more than it may.
     pub fn admit(
         &self,
         client: &str,
         route: &str,
+        tiers: &[Arc<str>],
         now: impl FnOnce() -> Moment,
     ) -> Result<Option<Arc<Isolation>>, Rejection> {
         if !self.any() {
             return Ok(None);
         }
         let set = self.set.load();
-        let held = [set.clients.get(client), set.routes.get(route)];
+        let cut = set
+            .tiers
+            .iter()
+            .find(|one| matches!(&one.order.subject, Subject::Tier(name) if tiers.contains(name)));
+        let held = [cut, set.clients.get(client), set.routes.get(route)];
         let mut lane = None;
         if held.iter().any(Option::is_some) {
             let now = now();
@@ -392,14 +460,21 @@ mod tests {
         isolations
             .add(order("1", client("reports"), To::Block))
             .unwrap();
-        let refused = isolations.admit("reports", "shop", || at(0)).unwrap_err();
+        let refused = isolations
+            .admit("reports", "shop", &[], || at(0))
+            .unwrap_err();
         assert_eq!(refused.reason, Reason::Blocked);
-        assert!(isolations.admit("web", "shop", || at(0)).unwrap().is_none());
+        assert!(
+            isolations
+                .admit("web", "shop", &[], || at(0))
+                .unwrap()
+                .is_none()
+        );
         isolations
             .add(order("2", Subject::Route("shop".into()), To::Block))
             .unwrap();
-        assert!(isolations.admit("web", "shop", || at(0)).is_err());
-        assert!(isolations.admit("web", "search", || at(0)).is_ok());
+        assert!(isolations.admit("web", "shop", &[], || at(0)).is_err());
+        assert!(isolations.admit("web", "search", &[], || at(0)).is_ok());
         assert_eq!(isolations.all()[0].counts(), (0, 1));
     }
 
@@ -411,7 +486,11 @@ mod tests {
             .add(order("1", client("reports"), To::Throttle(quota)))
             .unwrap();
         let passed = (0..10_000)
-            .filter(|millis| isolations.admit("reports", "shop", || at(*millis)).is_ok())
+            .filter(|millis| {
+                isolations
+                    .admit("reports", "shop", &[], || at(*millis))
+                    .is_ok()
+            })
             .count();
         assert!((100..=111).contains(&passed), "{passed}");
     }
@@ -423,7 +502,7 @@ mod tests {
             .add(order("1", client("reports"), To::Lane))
             .unwrap();
         let lane = isolations
-            .admit("reports", "shop", || at(0))
+            .admit("reports", "shop", &[], || at(0))
             .unwrap()
             .unwrap();
         let places: Vec<_> = (0..6).map(|_| lane.enter(100)).collect();
@@ -445,12 +524,58 @@ mod tests {
         assert_eq!(isolations.counts()[0], ("client", 2));
         assert!(isolations.release("3").is_none());
         assert!(isolations.release("1").is_some());
-        assert!(isolations.admit("one", "shop", || at(0)).is_ok());
+        assert!(isolations.admit("one", "shop", &[], || at(0)).is_ok());
         assert!(isolations.expire(199).is_empty());
         assert_eq!(isolations.expire(200).len(), 1);
         let nobody_asks = || panic!("no time is needed when nobody is isolated");
-        assert!(isolations.admit("two", "shop", nobody_asks).is_ok());
+        assert!(isolations.admit("two", "shop", &[], nobody_asks).is_ok());
         assert!(isolations.all().is_empty());
+    }
+
+    #[test]
+    fn a_tier_is_cut_off_with_those_below_it() {
+        let isolations = Isolations::default();
+        let tiers = ["critical", "standard", "batch"].map(Arc::from);
+        isolations
+            .add(order("1", Subject::Tier("standard".into()), To::Block))
+            .unwrap();
+        let refused: Vec<_> = (1..=3)
+            .map(|rank| {
+                isolations
+                    .admit("web", "shop", &tiers[..rank], || at(0))
+                    .err()
+            })
+            .map(|refused| refused.map(|refused| refused.reason))
+            .collect();
+        let overload = Some(Reason::Overload);
+        assert_eq!(refused, [None, overload, overload]);
+        assert_eq!(isolations.all()[0].counts(), (0, 2));
+    }
+
+    #[test]
+    fn an_upstream_is_spared_one_thing_and_the_other() {
+        let isolations = Isolations::default();
+        for (id, to) in [
+            ("1", To::ServeStale),
+            ("2", To::NoRetries),
+            ("3", To::NoRetries),
+        ] {
+            isolations
+                .add(order(id, Subject::Upstream("shop".into()), to))
+                .unwrap();
+        }
+        assert_eq!(isolations.all().len(), 2);
+        assert!(isolations.spares("shop", &To::ServeStale));
+        assert!(!isolations.spares("search", &To::ServeStale));
+        assert!(
+            isolations
+                .admit("web", "shop", &[], || at(0))
+                .unwrap()
+                .is_none()
+        );
+        isolations.release("1").unwrap();
+        assert!(!isolations.spares("shop", &To::ServeStale));
+        assert!(isolations.spares("shop", &To::NoRetries));
     }
 
     #[test]

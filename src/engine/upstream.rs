@@ -128,6 +128,8 @@ pub struct UpstreamState {
     resends: AtomicMode,
     resent: [[AtomicU64; Failure::COUNT]; 2],
     hedged: [AtomicU64; 2],
+    frozen: AtomicBool,
+    spared: AtomicBool,
     in_flight: AtomicU32,
     retired: AtomicBool,
     /// [`Upstreams::generation`], shared.
@@ -148,6 +150,17 @@ pub struct Change {
 }
 
 impl UpstreamState {
+    /// Has caches answer with what is stale, rather than ask here, or no longer.
+    pub fn spare(&self, spared: bool) {
+        self.spared.store(spared, Ordering::Relaxed);
+    }
+
+    /// Whether caches answer with what is stale rather than ask here: an operator wants so.
+    #[must_use]
+    pub fn is_spared(&self) -> bool {
+        self.spared.load(Ordering::Relaxed)
+    }
+
     fn new(
         id: UpstreamId,
         config: &Arc<plan::Upstream>,
@@ -169,6 +182,8 @@ impl UpstreamState {
             resends: AtomicMode::new(config.retry.mode),
             resent: Default::default(),
             hedged: Default::default(),
+            frozen: AtomicBool::new(false),
+            spared: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             generation: Arc::clone(generation),

@@ -16,7 +16,7 @@ use crate::model::{CacheResult, RateLimitId, Reason, Unit};
 /// Decisions kept about one request; what comes after the last place replaces what is there.
 const MAX_DECISIONS: usize = 8;
 /// Of requests about which there is nothing to say, one in so many is kept.
-const SAMPLE: u32 = 100;
+pub const SAMPLE: u32 = 100;
 /// Requests in a block.
 const BLOCK: usize = 4_096;
 /// Blocks kept: 262,144 requests, some 50 MB when all of them were refused.

@@ -182,6 +182,8 @@ pub enum Refusal {
     Deadline,
     /// Too many were sent again lately.
     Budget,
+    /// An operator forbids it for now.
+    Frozen,
 }
 
 impl Refusal {
@@ -196,6 +198,7 @@ impl Refusal {
             Self::BodyTooLarge => "body_too_large",
             Self::Deadline => "deadline",
             Self::Budget => "budget",
+            Self::Frozen => "frozen",
         }
     }
 }

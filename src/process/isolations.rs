@@ -1,6 +1,6 @@
 //! Whom operators hold apart, over a restart: one file, replaced whole before an order is answered.
 //!
-//! Times are the wall clock's, since they have to mean the same to the next process. Endpoints are told here, each
+//! Times are the wall clock's, since they have to mean the same to the next process. Upstreams and endpoints are told here, each
 //! second, for discovery may bring one back.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,7 +97,7 @@ impl Keeper {
         let told = detail(&order);
         let subject = named(&order.subject);
         self.isolations.add(order)?;
-        self.tell_endpoints();
+        self.tell_upstreams();
         self.events.tell("isolation", subject, told);
         Ok(())
     }
@@ -131,7 +131,7 @@ impl Keeper {
         });
     }
 
-    /// Lets go whose time is over, and tells endpoints how they stand; whether there is something to write.
+    /// Lets go whose time is over, and tells upstreams how they stand; whether there is something to write.
     fn tick(&self) -> bool {
         let over = self
             .isolations
@@ -139,12 +139,12 @@ impl Keeper {
         for one in &over {
             self.ended(one, "its time is over");
         }
-        self.tell_endpoints();
+        self.tell_upstreams();
         !over.is_empty()
     }
 
     fn ended(&self, one: &Isolation, reason: &str) {
-        self.tell_endpoints();
+        self.tell_upstreams();
         let (passed, refused) = one.counts();
         let order = one.order();
         tracing::info!(target: "audit", action = "release", id = %order.id, subject = %named(&order.subject), reason, passed, refused, "done");
@@ -153,8 +153,11 @@ impl Keeper {
         self.events.tell("release", named(&order.subject), detail);
     }
 
-    fn tell_endpoints(&self) {
+    fn tell_upstreams(&self) {
         for upstream in self.upstreams.all() {
+            let spares = |to| self.isolations.spares(upstream.name(), &to);
+            upstream.spare(spares(To::ServeStale));
+            upstream.freeze(spares(To::NoRetries));
             for member in upstream.endpoints().members() {
                 let endpoint = &member.endpoint;
                 let out = self.isolations.is_out(upstream.name(), endpoint.name());
@@ -193,7 +196,10 @@ fn detail(order: &Order) -> serde_json::Value {
 
 fn kept(order: &Order) -> KeptOrder {
     let (subject, address) = match &order.subject {
-        Subject::Client(name) | Subject::Route(name) => (name, None),
+        Subject::Client(name)
+        | Subject::Route(name)
+        | Subject::Tier(name)
+        | Subject::Upstream(name) => (name, None),
         Subject::Endpoint(upstream, address) => (upstream, Some(address.to_string())),
     };
     KeptOrder {
@@ -214,9 +220,11 @@ fn order(kept: KeptOrder) -> Option<Order> {
         ("client", None) => Subject::Client(kept.subject.into()),
         ("route", None) => Subject::Route(kept.subject.into()),
         ("endpoint", Some(address)) => Subject::Endpoint(kept.subject.into(), address.into()),
+        ("tier", None) => Subject::Tier(kept.subject.into()),
+        ("upstream", None) => Subject::Upstream(kept.subject.into()),
         _ => return None,
     };
-    let to = to(&kept.to).ok()?;
+    let to = to(&kept.to).ok().filter(|to| subject.takes(to))?;
     Some(Order {
         id: kept.id.into(),
         subject,
@@ -246,6 +254,8 @@ mod tests {
                 Subject::Endpoint("shop".into(), "127.0.0.1:1".into()),
                 "block",
             ),
+            (Subject::Tier("batch".into()), "block"),
+            (Subject::Upstream("shop".into()), "serve-stale"),
         ] {
             let before = Order {
                 id: "1f".into(),

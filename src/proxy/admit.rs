@@ -160,7 +160,10 @@ pub(crate) fn isolate(track: &mut Track, route: &LiveRoute) -> Result<(), Refusa
     let worker = std::rc::Rc::clone(&track.conn.worker);
     let now = || rate::moment(track, track.now());
     let name = &route.route.name;
-    match worker.isolations().admit(track.client(), name, now) {
+    let tiers = &track.live().plan.tiers;
+    let rank = usize::from(track.caller().tier);
+    let tiers = tiers.get(..=rank).unwrap_or(tiers);
+    match worker.isolations().admit(track.client(), name, tiers, now) {
         Ok(None) => Ok(()),
         Ok(Some(lane)) => {
             track.set_lane(lane);

@@ -81,6 +81,8 @@ pub(crate) struct Asked {
     client: u64,
     /// What the client wants of caches.
     control: RequestControl,
+    /// Whether an operator wants the origin spared.
+    spare: bool,
     /// Tells when what is on disk has come into memory.
     loading: Option<oneshot::Receiver<()>>,
 }
@@ -163,6 +165,7 @@ pub(crate) fn look(
         joins: None,
         client: track.exchange.client.hash(),
         control,
+        spare: route.upstream.is_spared(),
         loading: None,
     });
     if let Some(forward) = takes_no_part(head, control, empty) {
@@ -173,7 +176,10 @@ pub(crate) fn look(
     let now = track.conn.worker.unix_millis(track.now());
     match asked.judge(track, &head.headers, now) {
         Some(refresh) => asked.serve(track, head, refresh, now),
-        None => asked.ask(head),
+        None => match asked.spare(track, &head.headers, now) {
+            Some(ready) => Ok(Looked::Ready(ready)),
+            None => asked.ask(head),
+        },
     }
 }
 
@@ -254,6 +260,23 @@ impl Asked {
             }
         }
         None
+    }
+
+    /// What is stored and stale, where an operator wants the origin spared.
+    fn spare(&self, track: &mut Track, request: &HeaderMap, now: Millis) -> Option<Box<Ready>> {
+        let stored = self.stored.as_ref().filter(|_| self.spare && !self.part)?;
+        let stale = self.forward == Forward::Stale;
+        if !stale || !reuse::may_stand_in(&stored.head.model, self.grace(), now) {
+            return None;
+        }
+        let account = CacheStatus {
+            hit: true,
+            ttl: Some(stored.head.model.ttl(now)),
+            detail: Some("serve-stale"),
+            ..CacheStatus::default()
+        };
+        self.note(track, CacheResult::Stale, "serve_stale");
+        Some(dress::stored(stored, &self.method, request, account, now))
     }
 
     /// Answers from what is stored, which is to be fetched anew if `refresh`.
@@ -361,6 +384,10 @@ impl Asked {
             self.loading = Some(loading);
             // If it is to be fetched anew, that begins with the next who asks.
             return Ok(Some(self.dress(track, &object, &self.headers, false, now)));
+        }
+        if let Some(ready) = self.spare(track, &self.headers, now) {
+            self.loading = Some(loading);
+            return Ok(Some(ready));
         }
         if self.control.only_if_cached {
             return Err(NOTHING_STORED);

@@ -1,4 +1,4 @@
-//! Who is held apart: clients, routes and endpoints, until their time is over, over a kill as well.
+//! Who is held apart: clients, routes, endpoints, tiers and upstreams, until their time is over, over a kill as well.
 
 use std::path::Path;
 use std::process::Command;
@@ -243,4 +243,121 @@ fn a_preview_tells_and_changes_nothing() {
         ],
     );
     assert!(unknown.expect_err("no such route").contains("no route"));
+}
+
+#[test]
+fn a_tier_is_cut_off_with_those_below_it_and_nobody_else() {
+    let origin = Origin::saying("hello");
+    let text = config(&[&origin], "");
+    let text = text.replacen("keys = ", "tier = \"critical\"\nkeys = ", 1);
+    let proxy = Proxy::start(&text);
+    assert_eq!(ask(&proxy, "reports").status, 200);
+    isolate(&proxy, "tier", "standard", "block", "5m");
+    let refused = ask(&proxy, "reports");
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.json()["reason"], "overload");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(ask(&proxy, "web").status, 200);
+    let held = &listed(&proxy)[0];
+    assert_eq!(
+        (&held["kind"], &held["refused"]),
+        (&"tier".into(), &1.into())
+    );
+    let metrics = proxy.metrics();
+    assert_eq!(
+        metrics.value("tidegate_isolation_active", &[("kind", "tier")]),
+        Some(1.0)
+    );
+    let id = held["id"].as_str().expect("an id");
+    tidegate(&proxy, &["release", id]).expect("it is released");
+    assert_eq!(ask(&proxy, "reports").status, 200);
+}
+
+#[test]
+fn an_upstream_whose_retries_are_frozen_is_asked_once() {
+    let origin = Origin::http1(|_| Reply::new(503));
+    let proxy = Proxy::start(&config(&[&origin], ""));
+    assert_eq!(ask(&proxy, "web").status, 503);
+    let before = origin.count();
+    assert_eq!(before, 2, "it is sent again");
+    let done = tidegate(
+        &proxy,
+        &[
+            "isolate",
+            "upstream",
+            "shop",
+            "--to",
+            "no-retries",
+            "--ttl",
+            "5m",
+            "--reason",
+            "storm",
+        ],
+    );
+    assert!(done.is_ok(), "{done:?}");
+    let answer = ask(&proxy, "web");
+    assert_eq!((answer.status, origin.count()), (503, before + 1));
+    let id = answer.header("x-request-id").expect("an id").to_owned();
+    let why = eventually_some("what is known of it", PATIENCE, || {
+        let known = proxy.admin_get(&format!("/api/v1/why/{id}"));
+        (known.status == 200).then(|| known.text())
+    });
+    assert!(why.contains("\"frozen\""), "{why}");
+}
+
+#[test]
+fn an_upstream_that_is_spared_is_not_asked_for_what_is_stale() {
+    // Stale from the first moment on.
+    let origin = Origin::http1(|_| {
+        Reply::ok("old")
+            .header("cache-control", "max-age=5")
+            .header("age", "60")
+    });
+    let text = config(&[&origin], "[cache.all]\nmemory = \"256MiB\"\n");
+    let text = text.replacen(
+        "upstream = \"shop\"\n",
+        "upstream = \"shop\"\ncache = \"all\"\n",
+        1,
+    );
+    let proxy = Proxy::start(&text);
+    let get = |path: &str| proxy.client().get(path);
+    assert_eq!(get("/a").text(), "old");
+    assert_eq!((get("/a").text(), origin.count()), ("old".to_owned(), 2));
+    isolate(&proxy, "upstream", "shop", "serve-stale", "5m");
+    let spared = get("/a");
+    assert_eq!((&*spared.text(), origin.count()), ("old", 2));
+    let status = spared.header("cache-status").unwrap_or_default();
+    assert!(
+        status.contains("hit") && status.contains("serve-stale"),
+        "{status}"
+    );
+    assert_eq!(
+        (get("/b").text(), origin.count()),
+        ("old".to_owned(), 3),
+        "what is not stored is fetched"
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_would() {
+    let origin = Origin::saying("hello");
+    let proxy = Proxy::start(&config(&[&origin], ""));
+    for (kind, subject, to, status) in [
+        ("tier", "standard", "lane", 400),
+        ("tier", "gold", "block", 404),
+        ("upstream", "shop", "block", 400),
+        ("upstream", "none", "serve-stale", 404),
+        ("client", "web", "no-retries", 400),
+    ] {
+        let asked =
+            json!({ "kind": kind, "subject": subject, "to": to, "ttl": "5m", "reason": "a test" });
+        let answer = proxy.admin_post("/api/v1/isolations", &asked);
+        assert_eq!(
+            answer.status,
+            status,
+            "{kind} {subject} {to}: {}",
+            answer.text()
+        );
+    }
+    assert_eq!(listed(&proxy), Vec::<Value>::new());
 }

@@ -14,11 +14,11 @@ pub struct Isolations {
 pub struct Isolation {
     /// What it is released by.
     pub id: String,
-    /// `client`, `route`, `endpoint`.
+    /// `client`, `route`, `endpoint`, `tier`, `upstream`.
     pub kind: String,
     /// Who: a name, or `UPSTREAM/ADDRESS`.
     pub subject: String,
-    /// How: `lane`, `block`, `throttle=RATE`.
+    /// How: `lane`, `block`, `throttle=RATE`, `serve-stale`, `no-retries`.
     pub to: String,
     /// When it began.
     pub since: String,
@@ -40,11 +40,12 @@ pub struct Isolation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Isolate {
-    /// `client`, `route`, `endpoint`.
+    /// `client`, `route`, `endpoint`, `tier`, `upstream`.
     pub kind: String,
-    /// Who: a name, or `UPSTREAM/ADDRESS`.
+    /// Who: a name, or `UPSTREAM/ADDRESS`; a tier stands for those below it as well.
     pub subject: String,
-    /// How: `lane` (default), `block`, `throttle=RATE`; an endpoint can only be blocked, which is its default.
+    /// How: `lane` (default), `block`, `throttle=RATE` a client or route; `block` an endpoint or tier; `serve-stale` or
+    /// `no-retries` an upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// When it ends by itself, such as `30m`.

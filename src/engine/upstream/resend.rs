@@ -36,6 +36,9 @@ impl UpstreamState {
         if mode == Mode::Off {
             return Resend::Off;
         }
+        if self.is_frozen() {
+            return Resend::Never(retry::Refusal::Frozen);
+        }
         let wait = match self.retries.decide(request, failure, now, rng) {
             Ok(wait) => wait,
             Err(refusal) => return Resend::Never(refusal),
@@ -58,6 +61,9 @@ impl UpstreamState {
         if mode == Mode::Off {
             return Resend::Off;
         }
+        if self.is_frozen() {
+            return Resend::Never(retry::Refusal::Frozen);
+        }
         if let Err(refusal) = self.retries.hedge(request, now) {
             return Resend::Never(refusal);
         }
@@ -70,6 +76,17 @@ impl UpstreamState {
         } else {
             Resend::After(Duration::ZERO)
         }
+    }
+
+    /// Forbids, or no longer forbids, to send anything again.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::Relaxed);
+    }
+
+    /// Whether an operator forbids to send anything again.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
     }
 
     /// How often a second copy was sent, or would have been in this mode.
