@@ -13,6 +13,7 @@ mod endpoints;
 mod facts;
 mod harm;
 mod load;
+mod noise;
 mod shape;
 #[cfg(test)]
 mod tests;

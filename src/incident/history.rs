@@ -94,6 +94,17 @@ impl History {
         }
     }
 
+    /// The seconds in blocks of so many, but for the newest block, the newest first: those in which all was well.
+    pub(super) fn calm(&self, block: usize) -> impl Iterator<Item = Vec<&Span>> {
+        let before = self.seconds.len().saturating_sub(block);
+        (1..=before / block.max(1)).filter_map(move |ago| {
+            let begin = before - ago * block;
+            let seconds = self.seconds.range(begin..begin + block);
+            let well = seconds.clone().all(|(_, well)| *well);
+            well.then(|| seconds.map(|(span, _)| span).collect())
+        })
+    }
+
     /// Every stretch that is kept: the seconds, and what is usual.
     pub(super) fn spans(&self) -> impl Iterator<Item = &Span> {
         self.seconds().chain(std::iter::once(&self.usual))

@@ -1,12 +1,13 @@
-//! Who asks again for what has just failed: the traffic that a failure itself makes.
+//! At what pace clients ask for the same: who asks again for what has just failed makes traffic out of a failure itself.
 //!
-//! A request is a repeat when its client's last request for the same target failed or was refused, and it comes sooner
-//! than that client usually asks for that target. A client that asks for the same thing all day long at the same
-//! pace repeats nothing, however much of it fails. A table of fixed size, one entry a place: who has not asked
-//! for long makes room. Depends on the clock's types.
+//! A request is hasty when it comes sooner than half the time that its client usually leaves between two for that target, of which
+//! the first went well. Chance, and a client that asks for more of everything, make requests hasty after successes and
+//! failures alike; who repeats what failed is hasty after failures. A table of fixed size, one entry a place: who has
+//! not asked for long makes room. Depends on the clock's types.
 
 use std::time::Duration;
 
+use super::span::Pace;
 use crate::clock::Instant;
 
 const PLACES: usize = 1 << 14;
@@ -40,17 +41,15 @@ impl Default for Repeats {
 }
 
 impl Repeats {
-    /// Takes in a request for `target` by `client` that came at `now`; whether it repeats one that failed. `failed`:
-    /// whether it fared so itself.
-    pub fn take(&mut self, client: u64, target: u64, now: Instant, failed: bool) -> bool {
+    /// Takes in a request for `target` by `client` that came at `now`, and says what it was to the last of these; none
+    /// before the client's habit is known. `failed`: whether it was refused or failed itself.
+    pub fn take(&mut self, client: u64, target: u64, now: Instant, failed: bool) -> Option<Pace> {
         if target == 0 {
-            return false;
+            return None;
         }
         let who = (client ^ target.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let index = usize::try_from(who >> 50).unwrap_or_default() % PLACES;
-        let Some(place) = self.0.get_mut(index) else {
-            return false;
-        };
+        let place = self.0.get_mut(index)?;
         if place.who != who {
             *place = Place {
                 who,
@@ -58,12 +57,14 @@ impl Repeats {
                 failed,
                 ..Place::default()
             };
-            return false;
+            return None;
         }
         let pause = now.since(place.last);
         let seconds = pause.as_secs_f64();
-        let known = place.pauses >= HABIT;
-        let repeat = place.failed && pause < SOON && known && seconds < place.usual * SOONER;
+        let pace = (place.pauses >= HABIT).then(|| Pace {
+            after_failure: place.failed,
+            hasty: pause < SOON && seconds < place.usual * SOONER,
+        });
         if !place.failed {
             place.usual = if place.pauses == 0 {
                 seconds
@@ -74,7 +75,7 @@ impl Repeats {
         }
         place.last = now;
         place.failed = failed;
-        repeat
+        pace
     }
 }
 
@@ -87,22 +88,33 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_again_sooner_than_usual_repeats() {
+    fn who_asks_again_sooner_than_usual_is_hasty() {
         let mut repeats = Repeats::default();
+        let mut hasty = |at, failed| {
+            repeats
+                .take(1, 7, at, failed)
+                .map(|pace| (pace.after_failure, pace.hasty))
+        };
         for second in 0..10 {
-            assert!(!repeats.take(1, 7, at(second * 1_000), second == 9));
+            let known = (second > 3).then_some((false, false));
+            assert_eq!(hasty(at(second * 1_000), second == 9), known, "{second}");
         }
-        assert!(repeats.take(1, 7, at(9_100), true));
-        assert!(repeats.take(1, 7, at(9_200), false));
-        assert!(!repeats.take(1, 7, at(9_300), false), "the last went well");
-        assert!(!repeats.take(2, 7, at(9_300), false));
+        assert_eq!(hasty(at(9_100), true), Some((true, true)));
+        assert_eq!(hasty(at(9_200), false), Some((true, true)));
+        assert_eq!(
+            hasty(at(9_300), false),
+            Some((false, true)),
+            "the last went well"
+        );
+        assert_eq!(repeats.take(2, 7, at(9_300), false), None);
     }
 
     #[test]
-    fn who_keeps_to_its_pace_repeats_nothing() {
+    fn who_keeps_to_its_pace_is_not() {
         let mut repeats = Repeats::default();
         for step in 0..100 {
-            assert!(!repeats.take(1, 7, at(step * 10), step > 50));
+            let pace = repeats.take(1, 7, at(step * 10), step > 50);
+            assert!(pace.is_none_or(|pace| !pace.hasty));
         }
     }
 }

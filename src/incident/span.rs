@@ -29,6 +29,15 @@ pub enum Fate {
     Unreachable,
 }
 
+/// A request beside the last one of its client for the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// That one was refused or failed.
+    pub after_failure: bool,
+    /// It came sooner after it than is usual.
+    pub hasty: bool,
+}
+
 /// One finished request, as a diagnosis sees it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Event {
@@ -40,8 +49,8 @@ pub struct Event {
     pub attempts: u8,
     /// How it ended.
     pub fate: Fate,
-    /// Whether its client had asked for the same a moment ago and been refused or failed.
-    pub repeat: bool,
+    /// What it was to the last request of its client for the same; none when that is not known.
+    pub pace: Option<Pace>,
     /// Whether the cache had it; none when it was not asked.
     pub hit: Option<bool>,
     /// Seconds by phase.
@@ -169,8 +178,14 @@ pub struct Span {
     pub attempts: f64,
     /// Those the upstream failed.
     pub failed: f64,
-    /// Those whose client had just been refused or failed the same.
-    pub repeats: f64,
+    /// Those whose client had been refused or failed the same before.
+    pub after_failure: f64,
+    /// Hastily after a failure.
+    pub hasty_after_failure: f64,
+    /// Those whose client had been answered the same before.
+    pub after_success: f64,
+    /// Hastily after a success.
+    pub hasty_after_success: f64,
     /// Those the cache was asked for, and had.
     pub lookups: f64,
     /// Those the cache had.
@@ -205,7 +220,10 @@ impl Default for Span {
             sent: 0.0,
             attempts: 0.0,
             failed: 0.0,
-            repeats: 0.0,
+            after_failure: 0.0,
+            hasty_after_failure: 0.0,
+            after_success: 0.0,
+            hasty_after_success: 0.0,
             lookups: 0.0,
             hits: 0.0,
             service: Moments::default(),
@@ -229,13 +247,23 @@ impl Span {
         let refused = barred || event.fate == Fate::Refused;
         self.refused += f64::from(u8::from(refused));
         self.barred += f64::from(u8::from(barred));
-        self.repeats += f64::from(u8::from(event.repeat));
+        if let Some(pace) = event.pace {
+            let hasty = f64::from(u8::from(pace.hasty));
+            let (all, hastily) = if pace.after_failure {
+                (&mut self.after_failure, &mut self.hasty_after_failure)
+            } else {
+                (&mut self.after_success, &mut self.hasty_after_success)
+            };
+            *all += 1.0;
+            *hastily += hasty;
+        }
         if let Some(hit) = event.hit {
             self.lookups += 1.0;
             self.hits += f64::from(u8::from(hit));
         }
         let tally = Tally {
             count: 1.0,
+            sent: f64::from(u8::from(event.attempts > 0)),
             time: event.service(),
             failed: f64::from(u8::from(matches!(
                 event.fate,
@@ -263,10 +291,22 @@ impl Span {
         }
     }
 
+    /// Requests that only repeat one that was refused or failed. Those are hasty; of the others, as many are by chance as
+    /// after a success. A crowd that asks for more of everything repeats nothing.
+    #[must_use]
+    pub fn repeats(&self) -> f64 {
+        /// Where nearly all are hasty, nothing is told by haste.
+        const MOST: f64 = 0.9;
+        let chance = Self::share(self.hasty_after_success, self.after_success).min(MOST);
+        let beyond = self.hasty_after_failure - chance * self.after_failure;
+        (beyond / (1.0 - chance)).clamp(0.0, self.after_failure)
+    }
+
     /// Counts one call of a component of the upstream.
     pub fn component(&mut self, name: u64, seconds: f64) {
         let tally = Tally {
             count: 1.0,
+            sent: 1.0,
             time: seconds,
             ..Tally::default()
         };
@@ -295,7 +335,10 @@ impl Span {
         self.sent += other.sent * by;
         self.attempts += other.attempts * by;
         self.failed += other.failed * by;
-        self.repeats += other.repeats * by;
+        self.after_failure += other.after_failure * by;
+        self.hasty_after_failure += other.hasty_after_failure * by;
+        self.after_success += other.after_success * by;
+        self.hasty_after_success += other.hasty_after_success * by;
         self.lookups += other.lookups * by;
         self.hits += other.hits * by;
         self.service.add(&other.service, by);

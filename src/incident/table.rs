@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Tally {
     /// How many.
     pub count: f64,
+    /// Those among them that took the upstream's time.
+    pub sent: f64,
     /// Their time, seconds.
     pub time: f64,
     /// Those that failed.
@@ -19,18 +21,19 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Their mean time; zero of none.
+    /// The mean time of those that took any; zero of none.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        if self.count > 0.0 {
-            self.time / self.count
+        if self.sent > 0.0 {
+            self.time / self.sent
         } else {
             0.0
         }
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.count += other.count;
+        self.sent += other.sent;
         self.time += other.time;
         self.failed += other.failed;
         self.unreachable += other.unreachable;
@@ -39,6 +42,7 @@ impl Tally {
     fn times(&self, by: f64) -> Self {
         Self {
             count: self.count * by,
+            sent: self.sent * by,
             time: self.time * by,
             failed: self.failed * by,
             unreachable: self.unreachable * by,
@@ -67,6 +71,7 @@ impl Table {
             rows: Vec::new(),
             rest: Tally {
                 count: 0.0,
+                sent: 0.0,
                 time: 0.0,
                 failed: 0.0,
                 unreachable: 0.0,

@@ -161,7 +161,7 @@ impl Watch {
             return;
         };
         let failed = event.fate != Fate::Answered;
-        event.repeat = self
+        event.pace = self
             .repeats
             .take(event.client, exchange.target, now, failed);
         remember(&mut self.names, event.client, client);

@@ -1,7 +1,7 @@
 //! Causes that are one endpoint's: it is down, or it drags.
 
 use super::facts::{self, EndpointFact, Facts};
-use super::{Cause, Evidence, Harm, Subject, Verdict, step};
+use super::{Cause, Evidence, Harm, Subject, Verdict, noise, step};
 use crate::incident::span::Span;
 use crate::incident::table::Tally;
 
@@ -77,6 +77,9 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
 /// chance makes one stand out by half of it once in a while.
 const UNLIKELY: f64 = 20.0;
 
+/// And how many times what the endpoints stand apart by themselves.
+const BEYOND: f64 = 3.0;
+
 /// The one whose requests take far longer than its peers', if there is one.
 fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     let slow = |id: u64| {
@@ -112,7 +115,9 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     // The balancer turns from an endpoint after one long answer, so that a few long ones are all there is of it.
     let spread = facts.usual.unwrap_or(&facts.now).service.spread();
     let chance = facts::surprise(own.count, apart, spread);
+    let beyond = Span::share(apart.max(1.0).ln(), swing(facts, ids));
     let confidence = step(chance, UNLIKELY)
+        * step(beyond, BEYOND)
         * step(apart - 1.0, 0.7)
         * step(lasting(facts, id) - 1.0, 0.5)
         * grown
@@ -157,14 +162,28 @@ fn lasting(facts: &Facts<'_>, id: u64) -> f64 {
     if least.is_finite() { least } else { 1.0 }
 }
 
+/// How far the endpoints' times stand apart by themselves, as the deviation of a logarithm.
+fn swing(facts: &Facts<'_>, ids: &[u64]) -> f64 {
+    /// Before anything is known.
+    const UNKNOWN: f64 = 0.15;
+    let apart = |id: u64, block: &[&Span]| {
+        let (mut own, mut all) = (Tally::default(), Tally::default());
+        for span in block {
+            own.add(&span.endpoints.get(id));
+            all.add(&span.endpoints.total());
+        }
+        let peers = Span::share(all.time - own.time, all.sent - own.sent);
+        Span::share(own.mean(), peers)
+    };
+    noise::swing(facts.history, ids, apart).unwrap_or(UNKNOWN)
+}
+
 /// All endpoints but one.
 fn others(span: &Span, id: u64) -> Tally {
     let mut sum = Tally::default();
     for (other, tally) in span.endpoints.iter() {
         if other != id {
-            sum.count += tally.count;
-            sum.time += tally.time;
-            sum.failed += tally.failed;
+            sum.add(tally);
         }
     }
     sum

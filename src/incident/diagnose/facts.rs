@@ -156,7 +156,7 @@ pub(super) fn demand(span: &Span) -> f64 {
 
 /// Requests a second, those that only repeat what failed left out.
 pub(super) fn originals(span: &Span) -> f64 {
-    span.rate(span.demand - span.repeats)
+    span.rate(span.demand - span.repeats())
 }
 
 /// The mean of the upstream's part, seconds.

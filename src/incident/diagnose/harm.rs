@@ -1,6 +1,7 @@
 //! Whether anything is wrong at all, before anybody asks why.
 
 use super::facts::{self, Facts};
+use super::noise;
 use crate::incident::span::{Moments, Span};
 
 /// What clients suffer, each as the excess over the usual; zero where they do not.
@@ -32,6 +33,8 @@ const FACTOR: f64 = 1.5;
 const TYPICAL: f64 = 1.15;
 /// by more than chance would have it once in so many days (see [`facts::surprise`]),
 const UNLIKELY: f64 = 12.0;
+/// by more than so many times what it swings by itself,
+const BEYOND: f64 = 3.0;
 /// and by so many seconds: a twentieth of the usual is nobody's incident on a fast upstream.
 const LEAST: f64 = 0.010;
 
@@ -92,7 +95,16 @@ fn slower(facts: &Facts<'_>, of: fn(&Span) -> Moments) -> f64 {
     let grown = now.mean() >= usual.mean() * FACTOR && now.typical() >= usual.typical() * TYPICAL;
     let ratio = Span::share(now.mean(), usual.mean());
     let chance = facts::surprise(now.count, ratio, usual.spread()) < UNLIKELY && usual.mean() > 0.0;
-    if now.count >= COUNT && grown && !chance && excess >= LEAST {
+    if now.count < COUNT || !grown || chance || excess < LEAST {
+        return 0.0;
+    }
+    let mean = |_key, block: &[&Span]| {
+        let moments = || block.iter().map(|span| of(span));
+        let count = moments().map(|one| one.count).sum();
+        Span::share(moments().map(|one| one.sum).sum(), count)
+    };
+    let swings = noise::swing(facts.history, &[0], mean).unwrap_or_default();
+    if ratio.ln() >= swings * BEYOND {
         excess
     } else {
         0.0

@@ -62,7 +62,8 @@ fn noisy(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
 }
 
 /// The client that takes most of the upstream's additional time, how sure it is that this is its own doing, and its share
-/// of that time. The others' requests have to take what they usually take.
+/// of that time. Its requests have to have become dearer than the others': those wait for what it takes up, and become
+/// slower as well, but less so.
 fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
     let usual = facts.usual?;
     let (client, grew, share) = facts.grew_most(|span| &span.clients, |tally| tally.time)?;
@@ -70,12 +71,15 @@ fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
         return None;
     }
     let others = without(&facts.now, client) / without(usual, client).max(1e-6);
+    let mean = |span: &Span| span.clients.get(client).mean();
+    // Of a client that is new, what the others' usually take is its usual.
+    let before = match mean(usual) {
+        known if known > 0.0 => known,
+        _ => without(usual, client),
+    };
+    let dearer = mean(&facts.now) / before.max(1e-6) / others.max(1.0) - 1.0;
     let grown = step(grew / usual.rate(usual.service.sum).max(1e-3), 0.3);
-    Some((
-        client,
-        step(share, 0.35) * grown * (1.0 - step(others - 1.0, 0.7)),
-        share,
-    ))
+    Some((client, step(share, 0.3) * grown * step(dearer, 0.6), share))
 }
 
 /// How far the upstream's longer times are one client's dearer requests.
@@ -88,7 +92,7 @@ fn without(span: &Span, client: u64) -> f64 {
     let one = span.clients.get(client);
     Span::share(
         span.service.sum - one.time,
-        (span.service.count - one.count).max(0.0),
+        (span.service.count - one.sent).max(0.0),
     )
 }
 
@@ -163,7 +167,7 @@ fn sustained(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
 /// Clients ask again for what failed, and that is what there is more of.
 fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
     let usual = facts.usual?;
-    let repeated = |span: &Span| Span::share(span.repeats, span.demand);
+    let repeated = |span: &Span| Span::share(span.repeats(), span.demand);
     let resent = |span: &Span| Span::share(span.attempts - span.sent, span.sent);
     let excess = facts.excess(repeated) + facts.excess(resent).max(0.0);
     let growth = facts
@@ -184,7 +188,7 @@ fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
     let after = if rising > failing + 2 { 0.25 } else { 1.0 };
     // Of the growth, the part that is repetition.
     let more = facts.now.rate(facts.now.demand) - facts::demand(usual);
-    let again = facts.now.rate(facts.now.repeats) - usual.rate(usual.repeats);
+    let again = facts.now.rate(facts.now.repeats()) - usual.rate(usual.repeats());
     let part = if more > 0.0 {
         (again / more).clamp(0.0, 1.0)
     } else {

@@ -39,6 +39,12 @@ fn faults() -> Vec<(Cause, Fault, Subject, u32)> {
                 AFTER,
             ),
             (
+                Cause::NoisyClient,
+                Fault::Heavy(5.0 + 4.0 * strength),
+                Subject::Client(3),
+                AFTER,
+            ),
+            (
                 Cause::LoadSpike,
                 Fault::Spike(1.0 + 3.0 * strength),
                 upstream,

@@ -7,7 +7,7 @@
 
 use super::{EndpointFact, Facts, Proxy, Verdict, diagnose};
 use crate::incident::history::History;
-use crate::incident::span::{Event, Fate};
+use crate::incident::span::{Event, Fate, Pace};
 
 const CLIENTS: u64 = 30;
 const ENDPOINTS: u64 = 4;
@@ -30,6 +30,8 @@ pub(super) enum Fault {
     Flood(f64),
     /// Client 3 asks for things that take so many times as long, and for five times as many.
     Dear(f64),
+    /// Client 3 asks for no more, but for things that take so many times as long, and the others wait for them in the upstream.
+    Heavy(f64),
     /// Everybody asks for so many times as much.
     Spike(f64),
     /// Everybody asks for more each second, by this part of the first.
@@ -62,6 +64,8 @@ pub(super) struct World {
     /// Requests that will be asked for again in the next second, by client.
     again: Vec<u64>,
     turned_away: bool,
+    /// The part of the last second's requests that was refused or failed.
+    ill: f64,
     proxy: Proxy,
     endpoints: Vec<EndpointFact>,
     /// Seconds since the fault began.
@@ -71,8 +75,11 @@ pub(super) struct World {
 /// What a second is like.
 struct Conditions {
     rates: Vec<f64>,
+    /// How many times as fast as usual a client asks.
+    pace: f64,
     service: f64,
     dear: f64,
+    crowded: f64,
     slow_endpoint: f64,
     database: f64,
     errors: f64,
@@ -92,6 +99,7 @@ impl World {
             load: load * SLOTS / SERVICE / (1.0 - CACHEABLE * HITS),
             again: Vec::new(),
             turned_away: false,
+            ill: 0.0,
             proxy: Proxy::default(),
             endpoints: Vec::new(),
             since: 0,
@@ -131,8 +139,10 @@ impl World {
                 .iter()
                 .map(|weight| self.load * weight / sum)
                 .collect(),
+            pace: 1.0,
             service: 1.0,
             dear: 1.0,
+            crowded: 0.0,
             slow_endpoint: 1.0,
             database: 1.0,
             errors: 0.001,
@@ -156,7 +166,7 @@ impl World {
                 .map(|client| (client, true)),
         );
         self.rng.shuffle(&mut asked);
-        let mut work = 0.0;
+        let (mut work, mut all, mut ill) = (0.0, 0.0, 0.0);
         self.turned_away = false;
         self.proxy = Proxy {
             lag: conditions.lag,
@@ -175,12 +185,15 @@ impl World {
         for (client, repeat) in asked {
             let event = self.request(client, repeat, conditions, &mut work, &mut used, share);
             let failed = event.fate != Fate::Answered;
+            all += 1.0;
+            ill += f64::from(u8::from(failed));
             if failed && self.rng.f64() < conditions.retries / (1.0 + conditions.retries) {
                 let times = (conditions.retries + self.rng.f64()) as u64;
                 self.again.extend((0..times.max(1)).map(|_| client));
             }
             self.history.current().record(&event);
         }
+        self.ill = if all > 0.0 { ill / all } else { 0.0 };
         let in_flight = work.min(SLOTS) as u32;
         let waiting = if work > SLOTS { 20 } else { 0 };
         for _ in 0..10 {
@@ -202,7 +215,7 @@ impl World {
         let hit = (self.rng.f64() < CACHEABLE).then(|| self.rng.f64() < conditions.hits);
         let mut event = Event {
             client,
-            repeat,
+            pace: Some(self.pace(repeat, conditions.pace)),
             hit,
             ..Event::default()
         };
@@ -221,6 +234,7 @@ impl World {
         if endpoint == 1 {
             service *= conditions.slow_endpoint;
         }
+        service += self.exponential(conditions.crowded);
         let mine = used.get(client as usize).copied().unwrap_or_default();
         if *work + service > SLOTS || (*work > 0.8 * SLOTS && mine > share) {
             self.turned_away = true;
@@ -254,6 +268,14 @@ impl World {
         event
     }
 
+    /// Of clients that ask at random moments, four in ten are hasty by chance.
+    fn pace(&mut self, repeat: bool, times: f64) -> Pace {
+        Pace {
+            after_failure: repeat || self.rng.f64() < self.ill,
+            hasty: repeat || self.rng.f64() < 1.0 - (-0.5 * times).exp(),
+        }
+    }
+
     fn around(&mut self, rate: f64) -> u64 {
         // Normal, which Poisson's comes near enough to for the rates here.
         let twelve: f64 = (0..12).map(|_| self.rng.f64()).sum();
@@ -281,11 +303,19 @@ impl Conditions {
                     *rate *= 5.0;
                 }
             }
-            Fault::Spike(times) => self.rates.iter_mut().for_each(|rate| *rate *= times),
+            Fault::Heavy(times) => {
+                self.dear = times;
+                self.crowded = SERVICE * 0.05 * (times - 1.0);
+            }
+            Fault::Spike(times) => {
+                self.pace = times;
+                self.rates.iter_mut().for_each(|rate| *rate *= times);
+            }
             Fault::Ramp(part) => {
                 let times = 1.0 + part * f64::from(since);
                 // Not beyond what is twice the capacity.
                 let most = 2.0 * SLOTS / SERVICE / (1.0 - CACHEABLE * HITS) / load;
+                self.pace = times.min(most);
                 self.rates
                     .iter_mut()
                     .for_each(|rate| *rate *= times.min(most));
