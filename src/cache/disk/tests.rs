@@ -270,7 +270,10 @@ fn spoil(directory: &Path, at: u8, flip: bool) {
     let mut bytes = fs::read(&newest).expect("a segment");
     let place = bytes.len() * usize::from(at) / 256;
     if flip {
-        bytes[place] ^= 1 << (at % 8);
+        // One that was cut at its beginning has nothing left to spoil.
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte ^= 1 << (at % 8);
+        }
     } else {
         bytes.truncate(place);
     }
