@@ -14,11 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::api::{BreakerChange, Purge, Purged};
+use super::api::BreakerChange;
 use super::problem::Problem;
 use super::{AdminState, Command, NoBreaker, Peer};
-use crate::cache::key;
-use crate::cache::purge::Scope;
 use crate::clock::SystemClock;
 use crate::config;
 use crate::engine::breaker::{Order, Position};
@@ -103,58 +101,6 @@ pub(super) async fn breaker(
                 format!("The breaker of {upstream:?} refuses nothing: its mode is {mode}.");
             Err(Problem::new(StatusCode::CONFLICT, detail))
         }
-    }
-}
-
-pub(super) async fn purge(
-    State(state): State<AdminState>,
-    peer: Option<Extension<Peer>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Purged>, Problem> {
-    let form = "{\"url\": \"http://…\", \"reason\": \"…\"}, or with prefix or tag";
-    let purge: Purge = json_body(&headers, body, form)?;
-    let reason = checked(&purge.reason)?;
-    let scope = scope(&purge)?;
-    let caches: Vec<_> = state.caches.all();
-    let meant = |name: &str| purge.cache.as_deref().is_none_or(|wanted| wanted == name);
-    if purge.cache.is_some() && !caches.iter().any(|cache| meant(cache.name())) {
-        let detail = format!("There is no cache {:?}.", purge.cache.unwrap_or_default());
-        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
-    }
-    let now = SystemClock.unix_micros() / 1_000;
-    let caches = caches.iter().filter(|cache| meant(cache.name()));
-    let done: Vec<_> = caches
-        .map(|cache| cache.purge(&scope, purge.soft, now))
-        .collect();
-    let purged = done.iter().map(|done| done.urls).sum();
-    let (peer, soft) = (name(peer), purge.soft);
-    tracing::info!(target: "audit", action = "purge", %peer, ?scope, soft, reason, purged, "done");
-    for on_disk in done.into_iter().filter_map(|done| done.on_disk) {
-        on_disk.await.map_err(|_dropped| {
-            let detail = "It is purged, but that could not be written to disk: it may come back with a restart. \
-                          Ask again, or delete the cache's directory while the proxy is down.";
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail.to_owned())
-        })?;
-    }
-    Ok(Json(Purged { purged }))
-}
-
-/// What a purge is about.
-fn scope(purge: &Purge) -> Result<Scope, Problem> {
-    let refuse = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, detail.to_owned());
-    match (&purge.url, &purge.prefix, &purge.tag) {
-        (Some(url), None, None) => {
-            let url = key::normal(url).ok_or_else(|| refuse("The url must be absolute."))?;
-            Ok(Scope::Url(url))
-        }
-        (None, Some(prefix), None) => {
-            let prefix = key::normal(prefix);
-            let prefix = prefix.ok_or_else(|| refuse("The prefix must begin like a URL."))?;
-            Ok(Scope::Prefix(prefix))
-        }
-        (None, None, Some(tag)) if !tag.is_empty() => Ok(Scope::Tag(tag.clone())),
-        _ => Err(refuse("Exactly one of url, prefix and tag is needed.")),
     }
 }
 

@@ -63,7 +63,11 @@ fn check_site(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), 
     Ok(())
 }
 
-fn check_token(state: &AdminState, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_token(
+    state: &AdminState,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<(), Problem> {
     let Some(token) = &state.token else {
         return Ok(());
     };

@@ -57,6 +57,7 @@ mod isolations;
 mod openapi;
 mod problem;
 mod profile;
+mod purge;
 mod serve;
 mod session;
 mod usage;
@@ -213,7 +214,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/host", get(host::host))
         .route("/api/v1/cache", get(caches))
-        .route("/api/v1/cache/purge", post(change::purge))
+        .route("/api/v1/cache/purge", post(purge::purge))
         .route("/api/v1/inflight", get(inflight))
         .route("/api/v1/why/{request_id}", get(why))
         .route("/api/v1/config", get(config))
@@ -245,6 +246,10 @@ pub fn router(state: AdminState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .merge(page)
         .merge(guarded)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            purge::by_method,
+        ))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(header_unless_set(
             CONTENT_SECURITY_POLICY,

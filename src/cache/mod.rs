@@ -67,7 +67,7 @@ pub struct Cache {
 /// What a purge did.
 #[derive(Debug)]
 pub struct Purged {
-    /// URLs in memory that it was about.
+    /// URLs that it was about: those in memory, and the one it names if that is on disk only.
     pub urls: usize,
     /// Tells when it is on disk as well; dropped when it will never be.
     pub on_disk: Option<oneshot::Receiver<()>>,
@@ -244,19 +244,21 @@ impl Cache {
 
     /// Drops, or makes stale (`soft`), what `scope` covers.
     pub fn purge(&self, scope: &Scope, soft: bool, now: Millis) -> Purged {
-        let on_disk = {
+        let (held, on_disk) = {
             let mut purges = self.purges();
             purges.note(scope.clone());
             let disk = self.disk.load();
             let disk = disk.as_ref();
-            disk.map(|disk| disk.purge_durably(scope.clone(), soft.then_some(now)))
+            let held = disk.is_some_and(|disk| disk.has(scope));
+            let durably = |disk: &Arc<Disk>| disk.purge_durably(scope.clone(), soft.then_some(now));
+            (held, disk.map(durably))
         };
         // What was found good to store before is stored once its writer is done.
         for writer in &self.writers {
             drop(writer.lock().unwrap_or_else(PoisonError::into_inner));
         }
         Purged {
-            urls: self.purge_memory(scope, soft, now),
+            urls: self.purge_memory(scope, soft, now).max(held.into()),
             on_disk,
         }
     }

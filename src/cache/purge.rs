@@ -7,6 +7,9 @@ use super::key;
 /// Purges remembered; a response asked for before the oldest of them is not stored.
 const MAX_REMEMBERED: usize = 1_024;
 
+/// The method that purges, as other caches know it.
+pub const METHOD: &str = "PURGE";
+
 /// What a purge is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {

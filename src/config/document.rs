@@ -82,7 +82,7 @@ fn refuse_in_value(value: &mut DeValue<'_>, path: &[&str], findings: &mut Vec<Fi
 }
 
 /// Keys whose value is a list.
-pub(crate) const LISTS: [&str; 23] = [
+pub(crate) const LISTS: [&str; 24] = [
     "addresses",
     "certificates",
     "claims",
@@ -98,6 +98,7 @@ pub(crate) const LISTS: [&str; 23] = [
     "methods",
     "notify",
     "protocols",
+    "purge_from",
     "rate_limits",
     "remove",
     "routes",

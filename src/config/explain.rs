@@ -16,6 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
 
 use super::plan::{
     Balance, Bind, CertificateFiles, ClientTls, EndpointAddress, Endpoints, HashOn, HeaderEdits,
@@ -142,13 +143,16 @@ fn listen(listener: &Listener) -> RawListen {
     if listener.http2 {
         protocols.push(RawProtocol::Http2);
     }
-    let trusted = listener.trusted_proxies.iter();
+    let networks = |networks: &[IpNet]| -> Vec<Spanned<String>> {
+        networks.iter().map(|one| one.to_string().into()).collect()
+    };
     RawListen {
         name: Some(listener.name.to_string().into()),
         address: bind(&listener.bind).into(),
         protocols: protocols.into(),
         tls: listener.tls.as_ref().map(|tls| server_tls(tls).into()),
-        trusted_proxies: trusted.map(|network| network.to_string().into()).collect(),
+        trusted_proxies: networks(&listener.trusted_proxies),
+        purge_from: networks(&listener.purge_from),
         proxy_protocol: listener.proxy_protocol,
         header_timeout: Time(listener.header_timeout).into(),
         idle_timeout: Time(listener.idle_timeout).into(),

@@ -102,6 +102,8 @@ pub struct Listener {
     pub tls: Option<ServerTls>,
     /// Peers whose forwarded headers, request id and trace context are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Who may purge what is cached; when nobody, `PURGE` is a method like any other.
+    pub purge_from: Vec<IpNet>,
     /// Whether every connection begins with a PROXY protocol header (v1 or v2).
     pub proxy_protocol: bool,
     /// From a request's first byte to the end of its head.

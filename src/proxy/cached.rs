@@ -8,6 +8,7 @@
 mod dress;
 pub(super) mod fetch;
 mod fill;
+pub(super) mod purge;
 pub(super) mod refresh;
 
 use std::future::{Future, poll_fn};

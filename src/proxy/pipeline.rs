@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::body::{Passing, ResponseBody, Source, Upstream};
 use super::cached::fetch::{self, Answered};
+use super::cached::purge::{self, Purge};
 use super::cached::{self, Asked, Looked, Ready, refresh};
 use super::conn::{Conn, Interim};
 use super::forward::{self, Answer};
@@ -76,6 +77,8 @@ enum Way {
     Forward(Box<Outbound>),
     /// By the upstream, and stored.
     Ask(Box<Asked>, Box<Outbound>),
+    /// By dropping what is stored.
+    Purge(Box<Purge>),
 }
 
 async fn go(track: &mut Track, route: &RouteRef, way: Way) -> Result<Answered, Refusal> {
@@ -87,6 +90,7 @@ async fn go(track: &mut Track, route: &RouteRef, way: Way) -> Result<Answered, R
             answered.map(|answer| Answered::Passed(Box::new(answer)))
         }
         Way::Ask(asked, outbound) => Box::pin(fetch::ask(track, to, asked, outbound)).await,
+        Way::Purge(purge) => Ok(Answered::Ready(Box::pin(purge.carry_out(track)).await)),
     }
 }
 
@@ -143,29 +147,19 @@ fn decide(
     // 2 identify
     identify(track, &head.headers);
 
-    // 3 route
+    // 3 route: a purge takes that of what it purges
+    let purges = purge::is_asked(track, &head.method)?;
+    let method = if purges { &Method::GET } else { &head.method };
     let live = Rc::clone(track.live());
     let index = live
         .router
-        .find(name, target.path(), &head.method, &head.headers)
+        .find(name, target.path(), method, &head.headers)
         .ok_or(NO_ROUTE)?;
     let reference = RouteRef { live, index };
     let route = reference.get().ok_or(NO_ROUTE)?;
     track.set_route(index, route);
     // 4 self-protection
-    match track.conn.worker.overload().admit(track.caller().tier) {
-        Ok(None) => {}
-        Ok(Some(rejection)) => {
-            track.exchange.observed = Some(rejection.reason);
-            let verdict = Verdict::WouldRefuse(rejection.reason);
-            track.refused(Policy::Overload, verdict, &rejection);
-        }
-        Err(rejection) => {
-            let verdict = Verdict::Refused(rejection.reason);
-            track.refused(Policy::Overload, verdict, &rejection);
-            return Err(Refusal::shed(rejection));
-        }
-    }
+    protect_itself(track)?;
     // 5 rate, and whom operators hold apart
     admit::isolate(track, route)?;
     rate::admit(track, route, &head.headers)?;
@@ -173,6 +167,11 @@ fn decide(
         Some(cache) => cached::target(cache, target),
         None => target,
     };
+    if purges {
+        let url = (name, target.as_str());
+        let purge = Purge::new(track, route.cache.as_ref(), url);
+        return Ok((reference, Way::Purge(purge)));
+    }
     let seen = route.cache.as_ref().map(|_| target.clone());
     let target = match &route.route.rewrite {
         Some(rule) => path::rewrite(&target, rule),
@@ -219,6 +218,24 @@ fn decide(
         }
     };
     Ok((reference, way))
+}
+
+/// Refuses what the process itself has no room for.
+fn protect_itself(track: &mut Track) -> Result<(), Refusal> {
+    match track.conn.worker.overload().admit(track.caller().tier) {
+        Ok(None) => Ok(()),
+        Ok(Some(rejection)) => {
+            track.exchange.observed = Some(rejection.reason);
+            let verdict = Verdict::WouldRefuse(rejection.reason);
+            track.refused(Policy::Overload, verdict, &rejection);
+            Ok(())
+        }
+        Err(rejection) => {
+            let verdict = Verdict::Refused(rejection.reason);
+            track.refused(Policy::Overload, verdict, &rejection);
+            Err(Refusal::shed(rejection))
+        }
+    }
 }
 
 /// Says who sent the request.

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod disk;
+mod purge;
 mod rules;
 mod safety;
 mod trouble;
@@ -110,8 +111,13 @@ fn proxy(origin: &Origin, settings: &str) -> Proxy {
 }
 
 fn proxy_to(address: SocketAddr, settings: &str) -> Proxy {
+    proxy_on("", address, settings)
+}
+
+/// A proxy whose listener has `listen` in its table.
+fn proxy_on(listen: &str, address: SocketAddr, settings: &str) -> Proxy {
     Proxy::start(&format!(
-        "[upstreams.app]\nendpoints = [\"{address}\"]\nretry = {{ mode = \"off\" }}\n\
+        "[[listen]]\nname = \"public\"\naddress = \"<public>\"\n{listen}\n[upstreams.app]\nendpoints = [\"{address}\"]\nretry = {{ mode = \"off\" }}\n\
          [cache.shared]\n{settings}\n\
          [[routes]]\nname = \"app\"\nupstream = \"app\"\ncache = \"shared\"\n"
     ))

@@ -264,6 +264,12 @@ impl Disk {
         waits
     }
 
+    /// Whether there is anything of the URL that `scope` names.
+    pub(super) fn has(&self, scope: &Scope) -> bool {
+        let Scope::Url(url) = scope else { return false };
+        self.index().has(self.hasher.hash_one(url.as_str()))
+    }
+
     /// Purges all of a key's URL, if there is anything.
     pub(super) fn forget_url(&self, key: &str) {
         let url = self.hasher.hash_one(key::url_of(key));

@@ -23,6 +23,9 @@ pub(crate) struct RawListen {
     pub(crate) tls: Option<Spanned<RawServerTls>>,
     /// Peers, as addresses or networks, whose forwarded headers, request id and trace context are believed.
     pub(crate) trusted_proxies: Vec<Spanned<String>>,
+    /// Who may drop what is cached of a URL by the method `PURGE`, as addresses or networks; anybody else who
+    /// tries is refused. Default: nobody, and `PURGE` is passed on like any other method.
+    pub(crate) purge_from: Vec<Spanned<String>>,
     /// Whether every connection begins with a PROXY protocol header, version 1 or 2.
     pub(crate) proxy_protocol: bool,
     /// Bound on a request head, from its first byte to its end.
@@ -49,6 +52,7 @@ impl Default for RawListen {
             protocols: vec![RawProtocol::Http1, RawProtocol::Http2].into(),
             tls: None,
             trusted_proxies: Vec::new(),
+            purge_from: Vec::new(),
             proxy_protocol: false,
             header_timeout: Time::secs(10).into(),
             idle_timeout: Time::secs(75).into(),

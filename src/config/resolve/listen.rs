@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -58,10 +59,8 @@ impl Check<'_> {
             );
         }
         let tls = raw.tls.as_ref().map(|tls| self.server_tls(tls));
-        let trusted = raw.trusted_proxies.iter();
-        let trusted_proxies = trusted
-            .filter_map(|text| self.take(text.span(), address::network(text)))
-            .collect();
+        let trusted_proxies = self.networks(&raw.trusted_proxies);
+        let purge_from = self.networks(&raw.purge_from);
         let header_timeout = self.above_zero(&raw.header_timeout, "header_timeout");
         let idle_timeout = self.above_zero(&raw.idle_timeout, "idle_timeout");
         let max_header_bytes = self.header_bytes(&raw.max_header_bytes);
@@ -79,6 +78,7 @@ impl Check<'_> {
             http2: raw.protocols.contains(&RawProtocol::Http2),
             tls,
             trusted_proxies,
+            purge_from,
             proxy_protocol: raw.proxy_protocol,
             header_timeout,
             idle_timeout,
@@ -87,6 +87,12 @@ impl Check<'_> {
             max_body_bytes: (raw.max_body_bytes.0 > 0).then_some(raw.max_body_bytes.0),
             max_concurrent_streams,
         })
+    }
+
+    fn networks(&mut self, raw: &[Spanned<String>]) -> Vec<IpNet> {
+        raw.iter()
+            .filter_map(|text| self.take(text.span(), address::network(text)))
+            .collect()
     }
 
     fn header_bytes(&mut self, raw: &Spanned<Size>) -> usize {
