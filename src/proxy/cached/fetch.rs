@@ -256,10 +256,11 @@ impl Asked {
 
     /// What is stored, in the place of an origin that fails: with `status`, or altogether.
     fn stand_in(&self, track: &mut Track, status: Option<StatusCode>) -> Option<Answered> {
+        let stands = |stored: &Object| !stored.head.status.is_server_error();
         let stored = self
             .stored
             .as_ref()
-            .filter(|_| !self.part && self.takes_part())?;
+            .filter(|stored| !self.part && self.takes_part() && stands(stored))?;
         let now = track.conn.worker.unix_millis(track.now());
         if !reuse::may_stand_in(&stored.head.model, self.grace(), now) {
             return None;

@@ -1,354 +1,14 @@
 //! RFC 9111 by its sections: two requests for each case, and whether the origin was asked again.
 
-use super::{Field, Scene, Turn, account, did, ok, proxy_to, turn};
+mod table;
+
+use self::table::Second::{Asked, Hit, Validated};
+use super::{Field, Scene, account, did, ok, proxy_to, turn};
+use crate::support::http_origin::Origin;
 use crate::support::raw_origin::RawOrigin;
+use crate::support::reply::Reply;
 
 const FRESH: Field = ("cache-control", "max-age=3600");
-
-/// What the second request of a case comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Second {
-    /// Answered from what is stored.
-    Hit,
-    /// The origin is asked, with a condition.
-    Validated,
-    /// The origin is asked for the whole.
-    Asked,
-}
-use Second::{Asked, Hit, Validated};
-
-#[derive(Clone)]
-struct Case {
-    section: &'static str,
-    request: &'static [Field],
-    response: Turn,
-    again: &'static [Field],
-    second: Second,
-}
-
-fn case(section: &'static str, response: &[Field], second: Second) -> Case {
-    with(section, &[], response, &[], second)
-}
-
-fn with(
-    section: &'static str,
-    request: &'static [Field],
-    response: &[Field],
-    again: &'static [Field],
-    second: Second,
-) -> Case {
-    Case {
-        section,
-        request,
-        response: ok(response),
-        again,
-        second,
-    }
-}
-
-fn status(section: &'static str, status: u16, response: &[Field], second: Second) -> Case {
-    Case {
-        response: turn(status, response, ""),
-        ..case(section, &[], second)
-    }
-}
-
-fn storing() -> Vec<Case> {
-    vec![
-        case("3", &[FRESH], Hit),
-        case("3", &[], Asked),
-        case("3", &[("expires", "Tue, 01 Jan 2199 00:00:00 GMT")], Hit),
-        case("3", &[("expires", "Thu, 01 Jan 1970 00:00:00 GMT")], Asked),
-        case(
-            "5.2.2.5 no-store",
-            &[("cache-control", "no-store, max-age=9")],
-            Asked,
-        ),
-        case(
-            "5.2.2.5 no-store",
-            &[("cache-control", "No-Store, max-age=9")],
-            Asked,
-        ),
-        case(
-            "5.2.2.7 private",
-            &[("cache-control", "private, max-age=9")],
-            Asked,
-        ),
-        case(
-            "5.2.2.7 private fields",
-            &[("cache-control", "private=\"x-a\", max-age=99")],
-            Hit,
-        ),
-        case(
-            "5.2.2.4 no-cache",
-            &[("cache-control", "no-cache"), ("etag", "\"a\"")],
-            Validated,
-        ),
-        case(
-            "5.2.2.4 no-cache",
-            &[("cache-control", "no-cache, max-age=9")],
-            Asked,
-        ),
-        case(
-            "5.2.2.10 s-maxage",
-            &[("cache-control", "s-maxage=9, max-age=0")],
-            Hit,
-        ),
-        case(
-            "5.2.2.10 s-maxage",
-            &[("cache-control", "s-maxage=0, max-age=9")],
-            Asked,
-        ),
-    ]
-}
-
-fn lifetimes() -> Vec<Case> {
-    vec![
-        case(
-            "4.2.1 repeated",
-            &[("cache-control", "max-age=0, max-age=9")],
-            Asked,
-        ),
-        case("4.2.1 quoted", &[("cache-control", "max-age=\"99\"")], Hit),
-        case(
-            "4.2.1 malformed",
-            &[("cache-control", "max-age='99'")],
-            Asked,
-        ),
-        case(
-            "4.2.3 age",
-            &[("cache-control", "max-age=99"), ("age", "98")],
-            Hit,
-        ),
-        case(
-            "4.2.3 age",
-            &[("cache-control", "max-age=99"), ("age", "99")],
-            Asked,
-        ),
-        case(
-            "4.2 stale",
-            &[("cache-control", "max-age=0"), ("etag", "\"a\"")],
-            Validated,
-        ),
-        case("4.1 Vary: *", &[FRESH, ("vary", "*")], Asked),
-        case(
-            "RFC 9213",
-            &[
-                ("cache-control", "no-store"),
-                ("cdn-cache-control", "max-age=99"),
-            ],
-            Hit,
-        ),
-        case(
-            "RFC 9213",
-            &[FRESH, ("cdn-cache-control", "no-store")],
-            Asked,
-        ),
-        case(
-            "RFC 9213",
-            &[FRESH, ("cdn-cache-control", "max-age=\"x")],
-            Hit,
-        ),
-        with("3.5", &[("authorization", "x")], &[FRESH], &[], Asked),
-        with(
-            "3.5 public",
-            &[("authorization", "x")],
-            &[("cache-control", "public, max-age=99")],
-            &[],
-            Hit,
-        ),
-        with(
-            "5.2.1.5 no-store",
-            &[("cache-control", "no-store")],
-            &[FRESH],
-            &[],
-            Asked,
-        ),
-    ]
-}
-
-fn statuses() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for number in [
-        200, 201, 203, 204, 299, 301, 302, 307, 400, 404, 410, 499, 500, 599,
-    ] {
-        cases.push(status("3 any final status", number, &[FRESH], Hit));
-    }
-    let old = ("last-modified", "Thu, 01 Jan 2015 00:00:00 GMT");
-    for number in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
-        cases.push(status("4.2.2 heuristics", number, &[old], Hit));
-    }
-    for number in [201, 202, 302, 307, 403, 502, 503, 504, 599] {
-        cases.push(status("4.2.2 heuristics", number, &[old], Asked));
-    }
-    cases
-}
-
-fn reusing() -> Vec<Case> {
-    let fresh = |again, second| with("5.2.1", &[], &[FRESH, ("age", "100")], again, second);
-    let tagged = |again, second| with("5.2.1", &[], &[FRESH, ("etag", "\"a\"")], again, second);
-    let stale = |again, second| {
-        let response = [
-            ("cache-control", "max-age=10"),
-            ("age", "20"),
-            ("etag", "\"a\""),
-        ];
-        with("5.2.1.2 max-stale", &[], &response, again, second)
-    };
-    vec![
-        tagged(&[("cache-control", "no-cache")], Validated),
-        tagged(&[("pragma", "no-cache")], Validated),
-        tagged(
-            &[("pragma", "no-cache"), ("cache-control", "max-age=9")],
-            Hit,
-        ),
-        tagged(&[("cache-control", "no-store")], Asked),
-        fresh(&[("cache-control", "max-age=99")], Asked),
-        fresh(&[("cache-control", "max-age=200")], Hit),
-        fresh(&[("cache-control", "min-fresh=3000")], Hit),
-        fresh(&[("cache-control", "min-fresh=3600")], Asked),
-        fresh(&[("cache-control", "only-if-cached")], Hit),
-        stale(&[], Validated),
-        stale(&[("cache-control", "max-stale")], Hit),
-        stale(&[("cache-control", "max-stale=60")], Hit),
-        stale(&[("cache-control", "max-stale=5")], Validated),
-        with(
-            "5.2.2.2 must-revalidate",
-            &[],
-            &[
-                ("cache-control", "max-age=1, must-revalidate"),
-                ("age", "9"),
-                ("etag", "\"a\""),
-            ],
-            &[("cache-control", "max-stale")],
-            Validated,
-        ),
-        with(
-            "4.1 same",
-            &[("foo", "1")],
-            &[FRESH, ("vary", "Foo")],
-            &[("foo", "1")],
-            Hit,
-        ),
-        with(
-            "4.1 other",
-            &[("foo", "1")],
-            &[FRESH, ("vary", "Foo")],
-            &[("foo", "2")],
-            Asked,
-        ),
-        with(
-            "4.1 missing",
-            &[("foo", "1")],
-            &[FRESH, ("vary", "Foo")],
-            &[],
-            Asked,
-        ),
-        with("4.1 absent both", &[], &[FRESH, ("vary", "Foo")], &[], Hit),
-        with(
-            "4.1 spaces",
-            &[("foo", "1, 2")],
-            &[FRESH, ("vary", "Foo, Bar")],
-            &[("foo", "1,2")],
-            Hit,
-        ),
-    ]
-}
-
-/// What is written strangely, and what it comes to.
-fn oddities() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (value, second) in [
-        ("max-age=99999999999", Hit),
-        ("MaX-aGe=99", Hit),
-        ("max-age=0099", Hit),
-        (", ,max-age=99,,", Hit),
-        ("max-age=99, other=\"no-store\"", Hit),
-        ("other=\"max-age=99\"", Asked),
-        ("other=\"a, b\", no-store, max-age=99", Asked),
-        ("max-age=-99", Asked),
-        ("max-age=a99", Asked),
-        ("max-age =99", Asked),
-        ("max-age= 99", Asked),
-    ] {
-        cases.push(case("5.2", &[("cache-control", value)], second));
-    }
-    for (value, second) in [
-        ("7200", Asked),
-        ("7200, 0", Asked),
-        ("0, 7200", Hit),
-        ("abc", Hit),
-        ("99999999999", Asked),
-    ] {
-        cases.push(case("5.1 Age", &[FRESH, ("age", value)], second));
-    }
-    for (value, second) in [
-        ("Thu, 18 Aug 2050 02:01:18 GMT", Hit),
-        ("Thursday, 18-Aug-50 02:01:18 GMT", Hit),
-        ("Thu Aug 18 02:01:18 2050", Hit),
-        ("THU, 18 AUG 2050 02:01:18 gmt", Hit),
-        ("0", Asked),
-        ("Thu, 18 Aug 2050 02:01:18", Asked),
-        ("Thu, 18 Aug 2050 02:01:18 AEST", Asked),
-        ("Thu, 18 Aug 2050 2:01:18 GMT", Asked),
-        ("Thu, 18-Aug-2050 02:01:18 GMT", Asked),
-        ("Thu, 18 Aug 2050 02.01.18 GMT", Asked),
-        ("Thu 18 Aug 2050 02:01:18 GMT", Asked),
-        ("Thu, 18 Aug 50 02:01:18 GMT", Asked),
-    ] {
-        cases.push(case("5.3 Expires", &[("expires", value)], second));
-    }
-    let targeted = |value, second| {
-        let response = [FRESH, ("cdn-cache-control", value)];
-        case("RFC 9213", &response, second)
-    };
-    cases.extend([
-        targeted("max-age=0", Asked),
-        targeted("private", Asked),
-        targeted("max-age=0, max-age=99", Hit),
-        targeted("max-age=99;a=b", Hit),
-        targeted("", Hit),
-        targeted("max-age=\"0\"", Hit),
-        targeted("max-age=0.5", Hit),
-        targeted("max-age= 0", Hit),
-    ]);
-    for (section, number, directives, second) in [
-        (
-            "5.2.2.3 must-understand",
-            200,
-            "no-store, max-age=99, must-understand",
-            Hit,
-        ),
-        (
-            "5.2.2.3 must-understand",
-            499,
-            "max-age=99, must-understand",
-            Asked,
-        ),
-    ] {
-        cases.push(status(
-            section,
-            number,
-            &[("cache-control", directives)],
-            second,
-        ));
-    }
-    let german = [
-        FRESH,
-        ("vary", "accept-language"),
-        ("content-language", "de"),
-    ];
-    for (wanted, second) in [("DE", Hit), ("de, en;q=0.5", Hit), ("en, de", Asked)] {
-        let again: &'static [Field] = match wanted {
-            "DE" => &[("accept-language", "DE")],
-            "en, de" => &[("accept-language", "en, de")],
-            _ => &[("accept-language", "de, en;q=0.5")],
-        };
-        let first = &[("accept-language", "fr, de")];
-        cases.push(with("4.1 language", first, &german, again, second));
-    }
-    cases
-}
 
 #[test]
 fn section_9_3_3_of_rfc_9110_an_answer_to_post_that_names_itself_is_kept_for_get() {
@@ -389,7 +49,7 @@ fn section_3_an_interim_response_is_passed_on_and_never_stored() {
 
 #[test]
 fn each_rule_is_kept_by_its_section() {
-    let cases = [storing(), lifetimes(), statuses(), reusing(), oddities()].concat();
+    let cases = table::all();
     let scripts = cases.iter().map(|case| {
         let validated = turn(304, &[("etag", "\"a\"")], "");
         let second = match case.second {
@@ -654,4 +314,117 @@ fn ranges_are_answered_from_the_whole_and_parts_are_kept() {
         (did(&stored).as_str(), stored.text().as_str()),
         ("hit", "0123456789")
     );
+}
+
+#[test]
+fn section_3_4_parts_are_combined_only_under_a_strong_validator_that_is_the_same() {
+    let part = |tag: &'static str| {
+        let fields = [FRESH, ("etag", tag), ("content-range", "bytes 0-4/10")];
+        turn(206, &fields, "01234")
+    };
+    let whole = turn(200, &[FRESH, ("etag", "\"b\"")], "abcdefghij");
+    let scripts = vec![
+        vec![part("W/\"a\""), whole.clone()],
+        vec![part("\"a\""), whole],
+    ];
+    let mut scene = Scene::new(scripts, "");
+    for (path, range) in [("/0", None), ("/1", Some("bytes=5-"))] {
+        scene.get(path, &[("range", "bytes=0-4")]);
+        // The origin has another by now, and sends all of it.
+        let all = scene.get(path, &[]);
+        assert_eq!(
+            (all.status, all.text().as_str()),
+            (200, "abcdefghij"),
+            "{path}"
+        );
+        assert_eq!(scene.seen(path)[1].header("range"), range, "{path}");
+        assert_eq!(did(&scene.get(path, &[])), "hit", "{path}");
+        // What was stored of the former is gone with it.
+        let inside = scene.get(path, &[("range", "bytes=1-2")]);
+        assert_eq!(inside.text(), "bc", "{path}");
+    }
+}
+
+#[test]
+fn section_3_3_a_part_answers_what_lies_within_it_by_whatever_it_is_named() {
+    let end = turn(
+        206,
+        &[FRESH, ("etag", "\"a\""), ("content-range", "bytes 5-9/10")],
+        "56789",
+    );
+    let beyond = turn(206, &[FRESH, ("content-range", "bytes 2-3/10")], "23");
+    let mut scene = Scene::new(vec![vec![end, beyond]], "");
+    scene.get("/0", &[("range", "bytes=-5")]);
+    for (range, body, of) in [
+        ("bytes=-5", "56789", "bytes 5-9/10"),
+        ("bytes=-2", "89", "bytes 8-9/10"),
+        ("bytes=6-", "6789", "bytes 6-9/10"),
+        ("bytes=7-7", "7", "bytes 7-7/10"),
+    ] {
+        let response = scene.get("/0", &[("range", range)]);
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (206, body),
+            "{range}"
+        );
+        assert_eq!(response.header("content-range"), Some(of), "{range}");
+        assert_eq!(did(&response), "hit", "{range}");
+    }
+    assert_eq!(scene.get("/0", &[("range", "bytes=2-3")]).text(), "23");
+    assert_eq!(scene.seen("/0").len(), 2);
+}
+
+#[test]
+fn section_4_3_1_a_clients_own_condition_is_judged_by_the_cache_once_it_has_validated() {
+    let stored = ok(&[("cache-control", "max-age=0"), ("etag", "\"a\"")]);
+    let still = turn(
+        304,
+        &[("cache-control", "max-age=0"), ("etag", "\"a\"")],
+        "",
+    );
+    let new = ok(&[FRESH, ("etag", "\"b\"")]);
+    let mut scene = Scene::new(vec![vec![stored, still.clone(), still, new]], "");
+    scene.get("/0", &[]);
+    // The client has an older one: it is sent the one that was found good.
+    let older = scene.get("/0", &[("if-none-match", "\"x\"")]);
+    assert_eq!((older.status, older.text().as_str()), (200, "answer 1"));
+    let same = scene.get("/0", &[("if-none-match", "\"x\", W/\"a\"")]);
+    assert_eq!((same.status, same.body.len()), (304, 0));
+    for seen in &scene.seen("/0")[1..] {
+        assert_eq!(seen.header("if-none-match"), Some("\"a\""));
+    }
+    assert_eq!(
+        scene.get("/0", &[("if-none-match", "\"a\"")]).text(),
+        "answer 4"
+    );
+    let has = scene.get("/0", &[("if-none-match", "\"b\"")]);
+    assert_eq!((has.status, did(&has).as_str()), (304, "hit"));
+}
+
+#[test]
+fn trailers_are_passed_on_as_they_come_and_are_no_part_of_what_is_stored() {
+    let origin = Origin::http1(|_| {
+        Reply::ok("one")
+            .body("two")
+            .header("cache-control", "max-age=99")
+            .header("trailer", "x-sum")
+            .trailer("x-sum", "6")
+    });
+    let proxy = proxy_to(origin.address(), "");
+    let mut client = proxy.client();
+    let mut get = || client.request("GET", "/", &[("te", "trailers")], b"");
+    let (first, second) = (get(), get());
+    assert_eq!(first.trailers.get("x-sum"), Some("6"));
+    assert_eq!(
+        (did(&second).as_str(), second.text().as_str()),
+        ("hit", "onetwo")
+    );
+    // RFC 9110 section 6.5.1: nor may they become fields of the head.
+    for (name, left) in [
+        ("x-sum", second.header("x-sum")),
+        ("trailer", second.header("trailer")),
+    ] {
+        assert_eq!(left, None, "{name}");
+    }
+    assert_eq!(second.trailers.get("x-sum"), None);
 }

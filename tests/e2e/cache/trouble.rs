@@ -1,8 +1,14 @@
 //! An origin that fails, and operators who act.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::{Field, Scene, account, did, ok, turn};
+use crate::support::client::Client;
+use crate::support::http_origin::{Flavour, Origin};
+use crate::support::proxy::Proxy;
+use crate::support::reply::{Gate, Reply};
 use crate::support::wait::{PATIENCE, eventually};
 
 const STALE: Field = ("cache-control", "max-age=0");
@@ -70,6 +76,79 @@ fn what_is_stale_stands_in_while_the_breaker_is_open_and_no_longer_than_allowed(
             });
         }
         assert_eq!(scene.origin.count(), 1);
+    }
+}
+
+#[test]
+fn what_is_stale_stands_in_for_an_origin_that_cannot_be_reached() {
+    let fresh = vec![ok(&[FRESH])];
+    let scene = Scene::new(vec![vec![ok(&[STALE, TAG])], fresh], "");
+    let Scene {
+        proxy: _proxy,
+        origin,
+        mut client,
+    } = scene;
+    client.get("/0");
+    client.get("/1");
+    let address = origin.address();
+    drop(origin);
+    eventually("the origin is gone", PATIENCE, || {
+        Client::try_connect(address).is_err()
+    });
+    let stale = client.get("/0");
+    assert_eq!((stale.status, stale.text().as_str()), (200, "answer 1"));
+    assert_eq!(did(&stale), "fwd=stale; detail=sie");
+    assert_eq!(did(&client.get("/1")), "hit");
+    let refused = client.get("/2");
+    assert_eq!(refused.status, 502);
+    assert_eq!(refused.problem()["reason"], "connect_failed");
+}
+
+#[test]
+fn what_is_stale_stands_in_while_the_queue_is_full() {
+    let gate = Arc::new(Gate::closed());
+    let held = Arc::clone(&gate);
+    let origin = Origin::start(Flavour::Http1, move |seen| {
+        let gate = Arc::clone(&held);
+        async move {
+            if seen.path == "/held" {
+                gate.pass().await;
+            }
+            Reply::ok("here")
+                .header("cache-control", "max-age=0")
+                .header("etag", "\"a\"")
+        }
+    });
+    let address = origin.address();
+    let proxy = Proxy::start(&format!(
+        "[upstreams.app]\nendpoints = [\"{address}\"]\n\
+         concurrency = {{ algorithm = \"fixed\", max = 1 }}\nqueue = {{ mode = \"off\" }}\n\
+         [cache.shared]\n[[routes]]\nname = \"app\"\nupstream = \"app\"\ncache = \"shared\"\n"
+    ));
+    let mut client = proxy.client().host("a");
+    client.get("/");
+    let mut holder = proxy.client().host("a");
+    holder.send(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n");
+    origin.wait_for_in_flight(1);
+    let stale = client.get("/");
+    assert_eq!((stale.status, stale.text().as_str()), (200, "here"));
+    assert_eq!(did(&stale), "fwd=stale; detail=sie");
+    let refused = client.get("/other");
+    assert_eq!(
+        (refused.status, refused.problem()["reason"].as_str()),
+        (503, Some("queue_full"))
+    );
+    assert_eq!(origin.arrived().len(), 2);
+    gate.open();
+    assert_eq!(holder.response("GET").text(), "here");
+}
+
+#[test]
+fn a_stale_error_does_not_stand_in_for_the_next() {
+    let failing = turn(503, &[("cache-control", "max-age=1"), ("age", "2")], "");
+    let mut scene = Scene::new(vec![vec![failing]], "");
+    for answer in ["answer 1", "answer 2"] {
+        assert_eq!(scene.get("/0", &[]).text(), answer);
     }
 }
 
