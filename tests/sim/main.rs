@@ -20,6 +20,8 @@ mod borrowing;
 mod capacity;
 mod ejection;
 mod fairness;
+#[cfg(feature = "proxy")]
+mod flush;
 mod outage;
 mod overload;
 mod variance;
