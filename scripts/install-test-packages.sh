@@ -20,6 +20,7 @@ prometheus      prometheus  scrapes the proxy, and checks its rules and dashboar
 python3         python3  scripts that check documents and examples
 tmux            tmux     a terminal for tidegate top
 util-linux      taskset  pins a benchmark process to a core, and ends it with its parent (setpriv)
+varnish         varnishd  peer in the benchmark, as a cache
 wrk             wrk      HTTP/1.1 load"
 
 # A login shell of an ordinary user leaves out the place where servers live.
@@ -71,7 +72,7 @@ $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
 
 # Nor may it start at the next boot. Only what was installed just now: one that was here is its owner's.
 if [ -d /run/systemd/system ]; then
-    for service in nginx haproxy postgresql prometheus; do
+    for service in nginx haproxy postgresql prometheus varnish varnishncsa; do
         case " $missing " in
         *" $service "*) $as_root systemctl disable --now "$service" || true ;;
         esac

@@ -1,4 +1,4 @@
-//! The load: wrk for HTTP/1.1, h2load for HTTP/2, each on the core it is given.
+//! The load: wrk for HTTP/1.1, h2load for HTTP/2 and at a given rate, each on the core it is given.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,13 @@ pub(crate) struct Case {
     pub(crate) protocol: Protocol,
     path: &'static str,
     post_bytes: usize,
+    /// Of an answer out of a cache: requests a second on each connection, the same for every cache.
+    pub(crate) hits: Option<u32>,
 }
 
 impl Case {
     /// Every case, in the order they are run.
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::http1("get-1k", "/1k", 0),
         Self::http1("get-64k", "/64k", 0),
         Self::http1("post-4k", "/1k", 4_096),
@@ -32,7 +34,10 @@ impl Case {
             protocol: Protocol::Http2,
             path: "/1k",
             post_bytes: 0,
+            hits: None,
         },
+        Self::hit("hit-1k", "/1k", 320),
+        Self::hit("hit-64k", "/64k", 80),
     ];
 
     const fn http1(name: &'static str, path: &'static str, post_bytes: usize) -> Self {
@@ -41,14 +46,28 @@ impl Case {
             protocol: Protocol::Http1,
             path,
             post_bytes,
+            hits: None,
+        }
+    }
+
+    const fn hit(name: &'static str, path: &'static str, rate: u32) -> Self {
+        Self {
+            hits: Some(rate),
+            ..Self::http1(name, path, 0)
         }
     }
 
     /// What the case is, for the heading of a table.
     pub(crate) fn describe(self) -> String {
-        let load = match self.protocol {
-            Protocol::Http1 => "HTTP/1.1, 64 connections",
-            Protocol::Http2 => "HTTP/2, 8 connections of 8 streams",
+        let load = match (self.protocol, self.hits) {
+            (Protocol::Http1, None) => "HTTP/1.1, 64 connections",
+            (Protocol::Http1, Some(rate)) => {
+                return format!(
+                    "{} (HTTP/1.1, 64 connections of {rate} requests/s)",
+                    self.name
+                );
+            }
+            (Protocol::Http2, _) => "HTTP/2, 8 connections of 8 streams",
         };
         format!("{} ({load})", self.name)
     }
@@ -86,9 +105,13 @@ impl Generator {
     pub(crate) fn run(&self, case: Case, address: SocketAddr, seconds: u32) -> Load {
         assert!(address.ip().is_loopback(), "load goes to loopback only");
         let url = format!("http://{address}{}", case.path);
-        match case.protocol {
-            Protocol::Http1 => self.wrk(case, &url, seconds),
-            Protocol::Http2 => self.h2load(&url, seconds),
+        match (case.protocol, case.hits) {
+            (Protocol::Http1, None) => self.wrk(case, &url, seconds),
+            (Protocol::Http1, Some(rate)) => {
+                let rate = format!("--rps={rate}");
+                self.h2load(&["--h1", "-c64", &rate], &url, seconds)
+            }
+            (Protocol::Http2, _) => self.h2load(&["-c8", "-m8"], &url, seconds),
         }
     }
 
@@ -122,13 +145,14 @@ impl Generator {
         }
     }
 
-    fn h2load(&self, url: &str, seconds: u32) -> Load {
+    fn h2load(&self, arguments: &[&str], url: &str, seconds: u32) -> Load {
         let log = self.directory.join("h2load.log");
         drop(std::fs::remove_file(&log));
         let mut command = self.command("h2load");
         command
-            .args(["-t1", "-c8", "-m8", "-D"])
+            .args(["-t1", "-D"])
             .arg(seconds.to_string())
+            .args(arguments)
             .arg("--log-file")
             .arg(&log)
             .arg(url);

@@ -1,4 +1,4 @@
-//! Tidegate against nginx and `HAProxy`: the same origin, the same load, one core each.
+//! Tidegate against nginx, `HAProxy` and Varnish: the same origin, the same load, one core each.
 //!
 //! `cargo bench --bench end_to_end -- --help` lists the options; `benches/README.md` says how to read
 //! the result. Load goes to loopback only, every server listens on a free port, and whatever was
@@ -23,7 +23,7 @@ use std::num::NonZero;
 
 use crate::load::{Case, Generator};
 use crate::options::Options;
-use crate::peers::Peer;
+use crate::peers::{Peer, Place, Setting};
 use crate::report::{Report, Round};
 use crate::support::cleanup;
 
@@ -44,35 +44,24 @@ fn main() {
 
     let cores = Cores::available();
     let origin = peers::start_origin(directory.path(), cores.load);
+    let place = Place {
+        directory: directory.path(),
+        core: cores.proxy,
+        origin: origin.address(),
+    };
     let mut peers = Vec::new();
     if let Some(binary) = &options.tidegate {
-        for policies in [true, false] {
-            peers.push(Peer::tidegate(
-                directory.path(),
-                cores.proxy,
-                origin.address(),
-                binary,
-                policies,
-            ));
+        for setting in Setting::ALL {
+            peers.push(Peer::tidegate(&place, binary, setting));
         }
     }
-    peers.push(Peer::nginx(
-        directory.path(),
-        cores.proxy,
-        origin.address(),
-        false,
-    ));
-    peers.push(Peer::nginx(
-        directory.path(),
-        cores.proxy,
-        origin.address(),
-        true,
-    ));
-    peers.push(Peer::haproxy(
-        directory.path(),
-        cores.proxy,
-        origin.address(),
-    ));
+    for caches in [false, true] {
+        for logging in [false, true] {
+            peers.push(Peer::nginx(&place, caches, logging));
+        }
+    }
+    peers.push(Peer::haproxy(&place));
+    peers.push(Peer::varnish(&place));
 
     let generator = Generator::new(directory.path(), cores.load);
     let mut report = Report::new(&options);
@@ -80,12 +69,17 @@ fn main() {
         .into_iter()
         .filter(|case| options.wants(case.name))
     {
-        for peer in &mut peers {
+        let peers = || {
+            peers
+                .iter()
+                .filter(|peer| peer.caches == case.hits.is_some())
+        };
+        for peer in peers() {
             generator.run(case, peer.address(case.protocol), options.warm_up);
             peer.truncate_log();
         }
         for round in 1..=options.rounds {
-            for peer in &mut peers {
+            for peer in peers() {
                 let measured = measure(&generator, case, peer, options.seconds);
                 eprintln!(
                     "{} {round}/{} {}: {measured}",

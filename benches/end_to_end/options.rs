@@ -7,12 +7,14 @@ use crate::support::arguments::{count, names};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
-Measures Tidegate, nginx and HAProxy as proxies in front of the same origin.
+Measures Tidegate, nginx and HAProxy as proxies in front of the same origin, and Tidegate, nginx and
+Varnish as caches.
 
   --rounds N          windows per proxy and case, taken in turn     [5]
   --seconds N         length of one window                          [3]
   --warm-up N         seconds of load before the first window       [1]
-  --only CASE[,CASE]  get-1k, get-64k, post-4k, h2-get-1k           [all]
+  --only CASE[,CASE]  get-1k, get-64k, post-4k, h2-get-1k,
+                      hit-1k, hit-64k                               [all]
   --tidegate PATH     measure this binary instead of the built one
   --without-tidegate  measure the peers alone
 

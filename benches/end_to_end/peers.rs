@@ -22,6 +22,31 @@ impl Origin {
     }
 }
 
+/// Where the proxies are, and what they lead to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) core: Option<usize>,
+    pub(crate) origin: SocketAddr,
+}
+
+/// How Tidegate is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// As by default, with metrics and a JSON access log.
+    Usual,
+    /// Without any policy.
+    NoPolicies,
+    /// With a cache in memory.
+    Cache,
+    /// With a cache that has a disk tier as well.
+    DiskTier,
+}
+
+impl Setting {
+    pub(crate) const ALL: [Self; 4] = [Self::Usual, Self::NoPolicies, Self::Cache, Self::DiskTier];
+}
+
 /// What turns every policy of an upstream off.
 const NO_POLICIES: &str = r#"concurrency = { mode = "off" }
 breaker = { mode = "off" }
@@ -39,6 +64,7 @@ pub(crate) fn start_origin(directory: &Path, core: Option<usize>) -> Origin {
          open_file_cache max=16;
          server {{
            listen {address};
+           add_header Cache-Control max-age=86400;
            location = /1k {{ default_type text/plain; return 200 \"{body}\"; }}
            location = /64k {{ root {root}; }}
          }}",
@@ -55,6 +81,8 @@ pub(crate) fn start_origin(directory: &Path, core: Option<usize>) -> Origin {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
+    /// Whether it answers from a cache.
+    pub(crate) caches: bool,
     http1: SocketAddr,
     http2: SocketAddr,
     log: Option<PathBuf>,
@@ -62,20 +90,29 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Tidegate with metrics and a JSON access log, and with every policy as by default or with none.
-    pub(crate) fn tidegate(
-        directory: &Path,
-        core: Option<usize>,
-        origin: SocketAddr,
-        binary: &Path,
-        policies: bool,
-    ) -> Self {
-        let (name, policies, overload) = if policies {
-            (crate::report::TIDEGATE, "", "enforce")
-        } else {
-            ("Tidegate, policies off", NO_POLICIES, "off")
+    /// Tidegate.
+    pub(crate) fn tidegate(place: &Place<'_>, binary: &Path, setting: Setting) -> Self {
+        let (name, policies, overload) = match setting {
+            Setting::Usual | Setting::Cache => (crate::report::TIDEGATE, "", "enforce"),
+            Setting::NoPolicies => ("Tidegate, policies off", NO_POLICIES, "off"),
+            Setting::DiskTier => ("Tidegate, disk tier on", "", "enforce"),
         };
-        let place = fresh(directory, &name.replace(", ", "-"));
+        let caches = matches!(setting, Setting::Cache | Setting::DiskTier);
+        let (core, origin) = (place.core, place.origin);
+        let place = fresh(place.directory, &format!("tidegate-{setting:?}"));
+        let disk = if setting == Setting::DiskTier {
+            format!(
+                "disk = {{ path = \"{}\", size = \"1GiB\" }}",
+                place.join("disk").display()
+            )
+        } else {
+            String::new()
+        };
+        let (cache, cached) = if caches {
+            (format!("[cache.shared]\n{disk}\n"), "cache = \"shared\"")
+        } else {
+            (String::new(), "")
+        };
         let (address, admin) = (free_address(), free_address());
         let log = place.join("access.log");
         let config = place.join("tidegate.toml");
@@ -97,10 +134,12 @@ address = "{admin}"
 [upstreams.origin]
 endpoints = ["{origin}"]
 {policies}
+{cache}
 [[routes]]
 name = "all"
 match = {{ path_prefix = "/" }}
 upstream = "origin"
+{cached}
 
 [telemetry]
 access_log = {{ format = "json", path = "{log}" }}
@@ -117,6 +156,7 @@ access_log = {{ format = "json", path = "{log}" }}
         );
         Self {
             name,
+            caches,
             http1: address,
             http2: address,
             log: Some(log),
@@ -124,15 +164,23 @@ access_log = {{ format = "json", path = "{log}" }}
         }
     }
 
-    /// nginx as its manual tunes it for an upstream, bare or with a buffered JSON access log.
-    pub(crate) fn nginx(
-        directory: &Path,
-        core: Option<usize>,
-        origin: SocketAddr,
-        logging: bool,
-    ) -> Self {
+    /// nginx as its manual tunes it for an upstream, bare or with a buffered JSON access log, and as a cache.
+    pub(crate) fn nginx(place: &Place<'_>, caches: bool, logging: bool) -> Self {
         let name = if logging { "nginx, JSON log" } else { "nginx" };
-        let place = fresh(directory, if logging { "nginx-log" } else { "nginx" });
+        let (core, origin) = (place.core, place.origin);
+        let place = fresh(place.directory, &format!("nginx-{caches}-{logging}"));
+        let (cache, cached) = if caches {
+            (
+                format!(
+                    "proxy_cache_path {}/cache keys_zone=shared:10m;
+                     open_file_cache max=1000;",
+                    place.display()
+                ),
+                "proxy_cache shared;",
+            )
+        } else {
+            (String::new(), "")
+        };
         let (http1, http2) = (free_address(), free_address());
         let log = logging.then(|| place.join("access.log"));
         let access_log = log.as_ref().map_or_else(
@@ -146,6 +194,7 @@ access_log = {{ format = "json", path = "{log}" }}
         );
         let http = format!(
             "{access_log}
+             {cache}
              upstream origin {{
                server {origin};
                keepalive 256;
@@ -160,11 +209,13 @@ access_log = {{ format = "json", path = "{log}" }}
                  proxy_set_header Connection '';
                  proxy_buffers 32 8k;
                  proxy_max_temp_file_size 0;
+                 {cached}
                }}
              }}"
         );
         Self {
             name,
+            caches,
             http1,
             http2,
             log,
@@ -173,8 +224,9 @@ access_log = {{ format = "json", path = "{log}" }}
     }
 
     /// `HAProxy` with shared upstream connections and no log.
-    pub(crate) fn haproxy(directory: &Path, core: Option<usize>, origin: SocketAddr) -> Self {
-        let place = fresh(directory, "haproxy");
+    pub(crate) fn haproxy(place: &Place<'_>) -> Self {
+        let (core, origin) = (place.core, place.origin);
+        let place = fresh(place.directory, "haproxy");
         let (http1, http2) = (free_address(), free_address());
         let config = place.join("haproxy.cfg");
         let text = format!(
@@ -208,10 +260,50 @@ backend origin
         );
         Self {
             name: "HAProxy",
+            caches: false,
             http1,
             http2,
             log: None,
             server,
+        }
+    }
+
+    /// Varnish as it comes, its cache in memory.
+    pub(crate) fn varnish(place: &Place<'_>) -> Self {
+        let Place { core, origin, .. } = *place;
+        let place = fresh(place.directory, "varnish");
+        let address = free_address();
+        let config = place.join("default.vcl");
+        let text = format!(
+            "vcl 4.1;
+backend default {{ .host = \"{}\"; .port = \"{}\"; }}
+",
+            origin.ip(),
+            origin.port()
+        );
+        std::fs::write(&config, text).expect("the configuration is written");
+        let work = place.join("work");
+        let arguments = [
+            "-F",
+            "-j",
+            "none",
+            "-a",
+            &address.to_string(),
+            "-f",
+            &utf8(&config),
+            "-n",
+            &utf8(&work),
+            "-s",
+            "malloc,256m",
+        ];
+        let log = place.join("stderr");
+        Self {
+            name: "Varnish",
+            caches: true,
+            http1: address,
+            http2: address,
+            log: None,
+            server: Server::start(core, "varnishd", &arguments, &log, &[address]),
         }
     }
 
