@@ -127,11 +127,9 @@ fn order(state: &AdminState, asked: &Isolate, by: String) -> Result<Order, Probl
     if !subject.takes(&to) {
         return Err(bad(HOW));
     }
-    // No two orders come within a microsecond, nor does one last for twelve days.
-    let id = format!("{:010x}", SystemClock.unix_micros() % (1 << 40));
     let since = now();
     Ok(Order {
-        id: id.into(),
+        id: Order::id(SystemClock.unix_micros()),
         subject,
         to,
         word: word.into(),

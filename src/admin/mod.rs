@@ -66,7 +66,7 @@ mod view;
 pub(crate) use self::bundle::{Files, files as bundle_files, host as bundle_host};
 pub use self::feed::Feed;
 pub use self::serve::{Listener, Peer, serve};
-pub(crate) use self::view::told_of as diagnosis_of;
+pub(crate) use self::view::{action_of, told_of as diagnosis_of};
 
 /// Bound on a request body.
 const MAX_BODY: usize = 64 << 10;

@@ -64,6 +64,7 @@ fn plan() -> Plan {
         tiers: vec!["standard".into()],
         upstreams: Vec::new(),
         caches: Vec::new(),
+        actions: Vec::new(),
         slos: Vec::new(),
         routes: vec![Arc::new(route)],
         usage: Default::default(),

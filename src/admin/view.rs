@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 pub(super) use self::cache::caches;
 pub(super) use self::clients::{Sort, clients};
-pub(crate) use self::diagnosis::told_of;
+pub(crate) use self::diagnosis::{action_of, told_of};
 pub(super) use self::diagnosis::{diagnosis, lately, scale};
 pub(super) use self::feed::{history, moment, upstream_detail};
 pub(super) use self::protection::{breakers, limits};

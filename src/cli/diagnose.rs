@@ -62,7 +62,7 @@ fn again(file: &Path) -> Result<Diagnosis, Error> {
     let files = bundle::unpack(&std::fs::read(file)?)?;
     let facts = files.get(bundle::FACTS).ok_or(Error::NoFacts)?;
     let frozen: Frozen = serde_json::from_slice(facts)?;
-    Ok(diagnosis_of(&frozen.diagnose()))
+    Ok(diagnosis_of(&frozen.diagnose(), None))
 }
 
 fn text(answer: &Diagnosis, _style: Style) -> String {
@@ -103,6 +103,15 @@ pub(super) fn verdict_lines(verdict: &Verdict, indent: usize) -> String {
         text.push_str(&line(&number(evidence)));
     }
     text.push_str(&line(&format!("→ {}", verdict.advice)));
+    if let Some(action) = &verdict.action
+        && !verdict.advice.contains("tidegate isolate")
+    {
+        let to = action.to.as_deref().unwrap_or_default();
+        text.push_str(&line(&format!(
+            "→ until then: tidegate isolate {} {} --to {to} --ttl {} --reason {}",
+            action.kind, action.subject, action.ttl, verdict.cause
+        )));
+    }
     text
 }
 

@@ -140,6 +140,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
         ("/rate_limits", "rate limit"),
         ("/cache", "cache"),
         ("/slos", "objective"),
+        ("/actions", "action on"),
         ("/routes", "route"),
     ] {
         let (before, after) = (named(before.pointer(table)), named(after.pointer(table)));

@@ -3,6 +3,7 @@
 //! The plan becomes a `Raw` in which every value is given, so what is printed is what could be written: the
 //! TOML form loads again to an equal plan (but for its secrets). Depends on `raw` and `plan`.
 
+mod action;
 mod cache;
 mod clients;
 mod notify;
@@ -122,6 +123,11 @@ fn raw(plan: &Plan) -> Raw {
                 raw.cache = cache.map(|cache| cache.name.to_string().into());
                 raw.into()
             })
+            .collect(),
+        actions: plan
+            .actions
+            .iter()
+            .map(|one| (one.cause.to_owned().into(), action::action(one).into()))
             .collect(),
         notify: plan
             .telemetry

@@ -3,6 +3,7 @@
 //! A [`Plan`] is made only by [`super::Source::load`], so whoever holds one need not check it again. Depends on the
 //! model and on `http`'s and `ipnet`'s value types.
 
+mod action;
 mod cache;
 mod clients;
 mod notify;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+pub use self::action::{ACTED_ON, Action};
 pub use self::cache::{Cache, CacheDisk, CacheKey};
 pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
 pub use self::notify::{Notify, Webhook};
@@ -55,6 +57,8 @@ pub struct Plan {
     pub caches: Vec<Arc<Cache>>,
     /// What is promised, in the order of the names.
     pub slos: Vec<Arc<Slo>>,
+    /// What is done by itself about what is wrong, in the order of the causes' names.
+    pub actions: Vec<Action>,
     /// The routes in the order of the file. Matching order is the router's business.
     pub routes: Vec<Arc<Route>>,
     /// The ledger of who used what.

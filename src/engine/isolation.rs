@@ -146,6 +146,15 @@ pub struct Order {
     pub by: Box<str>,
 }
 
+impl Order {
+    /// An id for what is ordered at `micros` since the Unix epoch: no two come within a microsecond, nor does one last for
+    /// twelve days.
+    #[must_use]
+    pub fn id(micros: u64) -> Arc<str> {
+        format!("{:010x}", micros % (1 << 40)).into()
+    }
+}
+
 /// An order at work.
 #[derive(Debug)]
 pub struct Isolation {

@@ -3,6 +3,7 @@
 //! Everything here runs on the control runtime, apart from the data plane. May depend on every room but
 //! the command line.
 
+mod automatic;
 mod bundles;
 mod changes;
 mod handover;
@@ -410,6 +411,8 @@ impl Process {
             commands,
         };
         self.promises.capture(&state);
+        let (keeper, upstreams) = (Arc::clone(&self.keeper), Arc::clone(&self.upstreams));
+        tokio::spawn(automatic::Automatic::new(state.clone(), keeper, upstreams).run());
         let router = admin::router(state);
         tokio::spawn(admin::serve(listener, router, async move {
             stop.notified().await

@@ -13,6 +13,9 @@ use crate::support::proxy::Proxy;
 use crate::support::reply::{Gate, Reply};
 use crate::support::wait::{PATIENCE, eventually, eventually_some};
 
+/// How long a verdict may take: reached only when the test fails.
+const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Clients `web` and `reports`, known by their keys, and the endpoints of one upstream.
 fn config(origins: &[&Origin], more: &str) -> String {
     let endpoints: Vec<String> = origins
@@ -360,4 +363,43 @@ fn what_does_not_fit_is_refused_with_what_would() {
         );
     }
     assert_eq!(listed(&proxy), Vec::<Value>::new());
+}
+
+#[test]
+fn what_the_plan_says_is_done_by_itself_or_only_told() {
+    for (mode, done) in [("enforce", 1), ("observe", 0)] {
+        let origin = Origin::http1(|_| Reply::new(500));
+        let more = format!(
+            "[actions.upstream_errors]\nmode = \"{mode}\"\nconfidence = 0.3\nafter = \"0s\"\n[cache.all]\n"
+        );
+        let text = config(&[&origin], &more);
+        let text = text.replacen(
+            "upstream = \"shop\"\n",
+            "upstream = \"shop\"\ncache = \"all\"\n",
+            1,
+        );
+        let off = "breaker = { mode = \"off\" }\noutlier = { mode = \"off\" }\n[[routes]]";
+        let proxy = Proxy::start(&text.replacen("[[routes]]", off, 1));
+        let told = eventually_some("an action", LONG, || {
+            (0..10).for_each(|_| drop(ask(&proxy, "web")));
+            let events = proxy.admin_get("/api/v1/events?recent").json();
+            let events = events["events"].as_array().cloned().unwrap_or_default();
+            let mut events = events.into_iter();
+            events.find(|event| event["event"] == "action")
+        });
+        assert_eq!(
+            (&told["subject"], &told["mode"]),
+            (&"upstream shop".into(), &mode.into())
+        );
+        assert_eq!(
+            (&told["to"], &told["cause"]),
+            (&"serve-stale".into(), &"upstream_errors".into())
+        );
+        let held = listed(&proxy);
+        assert_eq!(held.len(), done, "{held:?}");
+        assert!(
+            held.iter()
+                .all(|one| one["by"] == "tidegate" && one["kind"] == "upstream")
+        );
+    }
 }

@@ -1,16 +1,19 @@
 //! The diagnosis, in the API's words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::{AdminState, api};
 use crate::clock::SystemClock;
+use crate::config::plan::Plan;
+use crate::engine::isolation::Subject;
 use crate::incident::diagnose::Cause;
 use crate::incident::naming::Named;
 use crate::incident::watch::Diagnosis;
 use crate::observe::access_log::rfc3339;
 
 pub(in crate::admin) fn diagnosis(state: &AdminState) -> api::Diagnosis {
-    told_of(&state.latest.diagnosis())
+    told_of(&state.latest.diagnosis(), Some(&state.plan.load()))
 }
 
 /// The same, and after it what was found in the last seconds and is not found now, the newest first.
@@ -27,22 +30,26 @@ pub(in crate::admin) fn lately(state: &AdminState, last: Duration) -> api::Diagn
         if !found.verdicts.iter().any(is_found) {
             found.verdicts.push(api::Verdict {
                 ended_at: Some(rfc3339(seen.last * 1_000_000)),
-                ..verdict(&seen.verdict)
+                ..verdict(&seen.verdict, None)
             });
         }
     }
     found
 }
 
-/// `diagnosis` in the API's words.
-pub(crate) fn told_of(diagnosis: &Diagnosis) -> api::Diagnosis {
+/// `diagnosis` in the API's words; with what to do where the plan is known.
+pub(crate) fn told_of(diagnosis: &Diagnosis, plan: Option<&Plan>) -> api::Diagnosis {
     api::Diagnosis {
         lagging: diagnosis.lagging,
-        verdicts: diagnosis.verdicts.iter().map(verdict).collect(),
+        verdicts: diagnosis
+            .verdicts
+            .iter()
+            .map(|one| verdict(one, plan))
+            .collect(),
     }
 }
 
-fn verdict(named: &Named) -> api::Verdict {
+fn verdict(named: &Named, plan: Option<&Plan>) -> api::Verdict {
     let evidence = named.evidence.iter().map(|one| api::VerdictEvidence {
         what: one.what.to_owned(),
         value: one.value,
@@ -58,20 +65,50 @@ fn verdict(named: &Named) -> api::Verdict {
         ended_at: None,
         evidence: evidence.collect(),
         advice: named.advice.clone(),
-        action: action(named),
+        action: plan.and_then(|plan| action(plan, named)),
     }
 }
 
-/// The isolation that fits.
-fn action(named: &Named) -> Option<api::Isolate> {
-    let (kind, to) = match named.cause {
-        Cause::NoisyClient => ("client", "lane"),
-        Cause::SlowEndpoint | Cause::EndpointDown => ("endpoint", "block"),
-        _ => return None,
-    };
+/// The isolation that fits, in the engine's words and the operator's; none where another thing is to be done.
+pub(crate) fn action_of(plan: &Plan, named: &Named) -> Option<(Subject, &'static str)> {
+    let upstream = || named.upstream.clone();
+    match named.cause {
+        Cause::NoisyClient => Some((Subject::Client(named.subject.as_str().into()), "lane")),
+        Cause::SlowEndpoint | Cause::EndpointDown => {
+            let address = named
+                .subject
+                .strip_prefix(&*upstream()?)?
+                .strip_prefix('/')?;
+            Some((Subject::Endpoint(upstream()?, address.into()), "block"))
+        }
+        Cause::RetryStorm => Some((Subject::Upstream(upstream()?), "no-retries")),
+        Cause::SlowUpstream | Cause::UpstreamErrors => {
+            let name = upstream()?;
+            let index = plan.upstreams.iter().position(|one| one.name == name)?;
+            let mut routes = plan.routes.iter().filter(|route| route.upstream == index);
+            let cached = routes.any(|route| route.cache.is_some());
+            cached.then_some((Subject::Upstream(name), "serve-stale"))
+        }
+        Cause::LoadSpike | Cause::SustainedOverload => {
+            let [_, .., least] = plan.tiers.as_slice() else {
+                return None;
+            };
+            Some((Subject::Tier(Arc::clone(least)), "block"))
+        }
+        Cause::SlowComponent
+        | Cause::CacheFailure
+        | Cause::SlowClients
+        | Cause::UpstreamLeak
+        | Cause::ProxySaturated => None,
+    }
+}
+
+/// The same as what is asked of the API.
+fn action(plan: &Plan, named: &Named) -> Option<api::Isolate> {
+    let (subject, to) = action_of(plan, named)?;
     Some(api::Isolate {
-        kind: kind.to_owned(),
-        subject: named.subject.clone(),
+        kind: subject.kind().to_owned(),
+        subject: subject.to_string(),
         to: Some(to.to_owned()),
         ttl: "15m".to_owned(),
         reason: format!(

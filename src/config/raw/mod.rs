@@ -4,6 +4,7 @@
 //! is checked later knows its place ([`Spanned`]). Untagged and flattened types would lose places, so the
 //! alternatives (`"text"` or a table) have visitors of their own in [`either`]. Depends on [`super::units`].
 
+mod action;
 mod cache;
 mod clients;
 mod either;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use action::RawAction;
 pub(crate) use cache::{RawCache, RawCacheCookies, RawCacheDisk, RawCacheKey, RawClientControl};
 pub(crate) use clients::{RawClients, RawIdentify, RawJwt, RawKnown, RawPrefixes};
 pub(crate) use either::{RawBalance, RawEndpoint, RawSecret};
@@ -77,6 +79,9 @@ pub(crate) struct Raw {
     pub(crate) slos: BTreeMap<Spanned<String>, Spanned<RawSlo>>,
     /// Which requests go where; the most specific match wins. Without any, a sole upstream gets everything.
     pub(crate) routes: Vec<Spanned<RawRoute>>,
+    /// What Tidegate does by itself about what is wrong, by cause. Without: nothing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) actions: BTreeMap<Spanned<String>, Spanned<RawAction>>,
     /// Who is told when an incident opens and when it is over.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) notify: Vec<Spanned<RawNotify>>,

@@ -3,6 +3,7 @@
 //! Every check reports and goes on, so that one run finds all mistakes; the plan is made only when there are
 //! none. Reads the files a plan names, to see that they can be read. Depends on `raw` and `plan`.
 
+mod action;
 mod address;
 mod cache;
 mod clients;
@@ -69,6 +70,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let rate_limits = check.rate_limits(raw);
     let caches = check.caches(&raw.cache);
     let slos = check.slos(raw);
+    let actions = check.actions(raw);
     let routes = check.routes(raw, &tiers);
     let usage = check.usage(raw.usage.as_ref());
     let mut telemetry = check.telemetry(&raw.telemetry);
@@ -89,6 +91,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         rate_limits: rate_limits.into_iter().map(Arc::new).collect(),
         caches: caches.into_iter().map(Arc::new).collect(),
         slos: slos.into_iter().map(Arc::new).collect(),
+        actions,
         routes: routes.into_iter().map(Arc::new).collect(),
         usage,
         telemetry,

@@ -310,6 +310,18 @@ fn an_objective_says_what_it_cannot_promise() {
 }
 
 #[test]
+fn an_action_is_on_a_cause_that_has_one() {
+    let text = minimal("[actions.noisy_clients]\n[actions.load_spike]\nttl = \"0s\"\n");
+    let said = refused(&text);
+    for mistake in [
+        "tidegate.toml:4:10: nothing can be done about `noisy_clients` by itself; did you mean `noisy_client`?",
+        "tidegate.toml:6:7: `ttl` must be above zero",
+    ] {
+        assert!(said.contains(mistake), "{mistake}\n{said}");
+    }
+}
+
+#[test]
 fn a_notice_that_can_reach_nobody_is_refused() {
     let text = minimal(
         "[[notify]]\n[[notify]]\nfile = \"a\"\nexec = [\"b\"]\n[[notify]]\nexec = []\n[[notify]]\nwebhook = \"hooks\"\n\

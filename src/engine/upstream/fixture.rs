@@ -65,6 +65,7 @@ pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
         tiers: vec!["standard".into()],
         upstreams: upstreams.into_iter().map(Arc::new).collect(),
         caches: Vec::new(),
+        actions: Vec::new(),
         slos: Vec::new(),
         routes: Vec::new(),
         usage: Default::default(),

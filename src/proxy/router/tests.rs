@@ -72,6 +72,7 @@ fn router(specs: &[&str]) -> Router {
         tiers: vec!["standard".into()],
         upstreams: Vec::new(),
         caches: Vec::new(),
+        actions: Vec::new(),
         slos: Vec::new(),
         routes: specs.iter().map(|spec| route(spec)).collect(),
         usage: Default::default(),
