@@ -297,6 +297,7 @@ export type Incident = {
   component: string | null;
   node: string | null;
   verdict: { cause: string; subject: string; confidence: number; advice: string } | null;
+  bundle: number | null;
 };
 
 /** An answer other than success, in the server's words. */

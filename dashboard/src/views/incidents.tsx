@@ -1,11 +1,10 @@
 // What happened: objectives that were missed, verdicts, and state changes in the order they came.
 
-import { useEffect, useState } from "preact/hooks";
-import { has, type Change, type Incident } from "../api";
+import { type Change, type Incident } from "../api";
 import * as live from "../live";
 import { useStore } from "../store";
 import { Card, Note, Pill, useAsked, useAskedIf } from "../ui";
-import { change, day, percent, plain, sentence, span } from "../words";
+import { bytes, change, day, percent, plain, sentence, span } from "../words";
 import { toneOf } from "./now";
 
 /** What changed that long before an incident may have to do with it. */
@@ -63,8 +62,6 @@ function Changes({ events }: { events: Change[] }) {
 }
 
 function Missed({ incidents, events }: { incidents: Incident[]; events: Change[] }) {
-  const [bundles, setBundles] = useState(false);
-  useEffect(() => void has("incidents/{id}/bundle").then(setBundles), []);
   return (
     <Card title="Objectives that were missed" aside={<span class="muted">the newest first</span>} class="wide">
       {incidents.length === 0 && <p class="muted">None.</p>}
@@ -106,10 +103,13 @@ function Missed({ incidents, events }: { incidents: Incident[]; events: Change[]
             </dl>
             <h3>What changed shortly before, and during it</h3>
             <Around incident={one} events={events} />
-            {bundles && (
+            {one.bundle && (
               <p class="buttons">
                 <a class="button" href={`/api/v1/incidents/${encodeURIComponent(one.id)}/bundle`} download>
-                  Download the bundle
+                  Download the bundle ({bytes(one.bundle)})
+                </a>
+                <a class="button" href={`/api/v1/incidents/${encodeURIComponent(one.id)}/profile`} target="_blank" rel="noreferrer">
+                  Where the processor's time went
                 </a>
               </p>
             )}
