@@ -10,6 +10,7 @@ mod peak;
 mod postgres;
 pub mod report;
 pub mod rollup;
+mod squeeze;
 pub mod store;
 pub mod sums;
 mod traces;

@@ -1,8 +1,9 @@
 //! Sums by minute, client, route and upstream.
 //!
 //! A delta holds what happened since the one before it and is handed over every few seconds: whatever ends the process,
-//! no more than that is lost. Bounded: clients beyond the bound are `__other__`, and counted. Depends on the observer's
-//! tap and the engine's directories.
+//! no more than that is lost. Bounded: clients beyond the bound are `__other__`, and counted. The bound is also what a
+//! delta costs to write: a million clients that come once would otherwise take the writer a tenth of a core. Depends on
+//! the observer's tap and the engine's directories.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use crate::model::{CacheResult, RouteId, UpstreamId};
 use crate::observe::collector::Tap;
 use crate::observe::exchange::Exchange;
 
-/// Keys of one delta.
-const MAX_KEYS: usize = 200_000;
+/// Clients that one delta tells apart, and rows of it.
+const MAX_CLIENTS: usize = 12_000;
+const MAX_KEYS: usize = 100_000;
 /// How often a delta is handed over.
-const EVERY: Duration = Duration::from_secs(3);
+const EVERY: Duration = Duration::from_secs(4);
 /// The client that stands for those beyond the bound.
 pub const OTHER: &str = "__other__";
 /// What one client did on one route in one minute.
@@ -104,13 +106,14 @@ impl Folder {
             route: place(exchange.route.map(RouteId::index)),
             upstream: place(exchange.upstream.map(UpstreamId::index)),
         };
-        if self.rows.len() >= MAX_KEYS && !self.rows.contains_key(&key) {
+        let named = self.names.contains_key(&key.client);
+        let full = self.rows.len() >= MAX_KEYS && !self.rows.contains_key(&key);
+        if full || (!named && self.names.len() >= MAX_CLIENTS) {
             key.client = 0;
             self.health.count_folded();
             self.names.entry(0).or_insert_with(|| OTHER.into());
-        } else {
-            let name = self.names.entry(key.client);
-            name.or_insert_with(|| client.into());
+        } else if !named {
+            self.names.insert(key.client, client.into());
         }
         let mut sums = Sums::of(exchange);
         sums.saved_micros = self.saved(exchange, key.route);
@@ -203,6 +206,7 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+    use crate::model::ClientId;
     use crate::observe::tables::tests::answered;
 
     fn folder() -> (Folder, std::sync::mpsc::Receiver<Delta>) {
@@ -292,6 +296,32 @@ mod tests {
         drop(folder);
         let delta = taken.try_recv().unwrap();
         assert_eq!((delta[0].sums.traced, delta[0].sums.traces), (4, 2));
+    }
+
+    #[test]
+    fn clients_beyond_the_bound_are_put_together_until_the_next_delta() {
+        let (mut folder, taken) = folder();
+        let names: Vec<String> = (0..MAX_CLIENTS + 100).map(|at| format!("c{at}")).collect();
+        let of = |at: usize| Exchange {
+            client: ClientId::new(at as u64 + 1),
+            ..answered()
+        };
+        for _ in 0..2 {
+            let all: Vec<Exchange> = (0..names.len()).map(of).collect();
+            let all = all.iter().zip(names.iter().map(String::as_str));
+            folder.batch(&mut all.into_iter(), Instant::ZERO);
+        }
+        assert_eq!(folder.health.folded(), 200);
+        folder.tick(Instant::ZERO.after(EVERY));
+        let delta = taken.try_recv().unwrap();
+        assert_eq!(delta.len(), MAX_CLIENTS + 1);
+        let other = delta.iter().find(|row| &*row.client == OTHER).unwrap();
+        assert_eq!(other.sums.requests, 200);
+        let all: u64 = delta.iter().map(|row| row.sums.requests).sum();
+        assert_eq!(all, 2 * names.len() as u64);
+        folder.batch(&mut [(&of(names.len()), "late")].into_iter(), Instant::ZERO);
+        drop(folder);
+        assert_eq!(&*taken.try_recv().unwrap()[0].client, "late");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A delta is added to all three in one transaction, together with its number: a delta that was written already, and is
 //! written again because nobody could tell, changes nothing. So nothing has to be rolled up later, and a report
 //! adds whole days to the hours and minutes at its edges. Beside each table stands one of what all clients used, so
-//! that a report that does not tell them apart need not read them. Depends on the database.
+//! that a report that does not tell them apart need not read them. A ledger in memory keeps only its dearest rows apart.
+//! Depends on the database.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub use super::database::Place;
 use super::database::{Database, Record, Result, Value};
 use super::migrate::migrate;
 use super::rollup::Delta;
+use super::squeeze::{squeeze, squeeze_old};
 use super::sums::{COUNTS, Latency, Sums};
 
 /// How long each granularity is kept.
@@ -52,11 +54,13 @@ pub(super) const TABLES: [(&str, u64); 3] = [
 
 /// How long it is remembered what a process has written.
 const WRITER_KEPT: u64 = 8 * 86_400;
+/// Rows of a delta that are put together at a time: so little is held besides, however many there are.
+const PART: usize = 1_024;
 /// Rows that one statement takes.
 const CHUNKS: [usize; 3] = [256, 16, 1];
 
 /// Slot, client, route and upstream. Where clients are not told apart there is none.
-type Key = (u64, Option<Arc<str>>, Arc<str>, Arc<str>);
+pub(super) type Key = (u64, Option<Arc<str>>, Arc<str>, Arc<str>);
 
 /// The columns of counts.
 pub(super) fn count_columns() -> [&'static str; COUNTS] {
@@ -114,6 +118,7 @@ fn places(rows: usize, types: &[&str]) -> String {
 pub struct Store {
     database: Database,
     keep: Keep,
+    in_memory: bool,
 }
 
 impl Store {
@@ -124,7 +129,11 @@ impl Store {
     pub fn open(place: &Place, keep: Keep) -> Result<Self> {
         let mut database = Database::writer(place)?;
         migrate(&mut database)?;
-        Ok(Self { database, keep })
+        Ok(Self {
+            database,
+            keep,
+            in_memory: matches!(place, Place::Memory(_)),
+        })
     }
 
     /// Adds `delta`, the `sequence`th of the process that calls itself `writer`; nothing if that is in it already.
@@ -132,6 +141,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written. Then nothing of it is.
     pub fn write(&mut self, writer: u64, sequence: u64, now: u64, delta: &Delta) -> Result<()> {
+        let in_memory = self.in_memory;
         self.database.whole(|database| {
             let fresh = database.change(
                 "INSERT INTO usage_writer (writer, sequence, written) VALUES ($1, $2, $3)
@@ -143,11 +153,16 @@ impl Store {
                 return Ok(());
             }
             for (table, length) in TABLES {
-                let rows = delta.iter().map(|row| {
-                    let slot = row.minute - row.minute % length;
-                    (slot, &row.client, &row.route, &row.upstream, &row.sums)
-                });
-                add(database, table, rows)?;
+                for part in delta.chunks(PART) {
+                    let rows = part.iter().map(|row| {
+                        let slot = row.minute - row.minute % length;
+                        (slot, &row.client, &row.route, &row.upstream, &row.sums)
+                    });
+                    add(database, table, rows)?;
+                }
+            }
+            if in_memory {
+                squeeze(database, delta)?;
             }
             Ok(())
         })
@@ -165,6 +180,9 @@ impl Store {
                 let sql = format!("DELETE FROM {table} WHERE at < $1");
                 self.database.change(&sql, &before)?;
             }
+        }
+        if self.in_memory {
+            squeeze_old(&mut self.database, now)?;
         }
         let before = [Value::Int(now.saturating_sub(WRITER_KEPT))];
         let sql = "DELETE FROM usage_writer WHERE written < $1";
@@ -193,7 +211,7 @@ pub(super) fn add<'r>(
     upsert(database, &format!("{table}_total"), false, all)
 }
 
-fn upsert(
+pub(super) fn upsert(
     database: &mut Database,
     table: &str,
     with_client: bool,
@@ -208,15 +226,20 @@ fn upsert(
     let sums = counts.map(|count| format!("{count} = {table}.{count} + excluded.{count}"));
     let mut rows: Vec<(Key, Sums)> = rows.into_iter().collect();
     merge_stored(database, table, keys, &mut rows)?;
+    // Most chunks are of one length, and the statement of one is long.
+    let (mut length, mut sql) = (0, String::new());
     for chunk in chunks(&rows) {
-        let sql = format!(
-            "INSERT INTO {table} ({}, latency) VALUES {}
-             ON CONFLICT ({}) DO UPDATE SET {}, latency = excluded.latency",
-            columns.join(", "),
-            places(chunk.len(), &types),
-            keys.join(", "),
-            sums.join(", "),
-        );
+        if chunk.len() != length {
+            length = chunk.len();
+            sql = format!(
+                "INSERT INTO {table} ({}, latency) VALUES {}
+                 ON CONFLICT ({}) DO UPDATE SET {}, latency = excluded.latency",
+                columns.join(", "),
+                places(length, &types),
+                keys.join(", "),
+                sums.join(", "),
+            );
+        }
         let mut values = Vec::with_capacity(chunk.len() * types.len());
         for (key, sums) in chunk {
             values.extend(key_values(key));
@@ -265,19 +288,23 @@ pub(super) fn look_up(
     let same = same.map(|(key, number)| format!("t.{key} = k.column{number}"));
     let same: Vec<String> = same.collect();
     let mut begin = 0;
+    let (mut length, mut sql) = (0, String::new());
     for chunk in chunks(of) {
         let numbered = chunk.iter().zip(begin..);
         let values = numbered.flat_map(|(key, number)| {
             let number = Value::Int(number);
             key.iter().cloned().chain([number])
         });
-        // By the keys first: each is looked up.
-        let sql = format!(
-            "SELECT k.column{}, {columns} FROM (VALUES {}) AS k CROSS JOIN {table} AS t WHERE {}",
-            types.len(),
-            places(chunk.len(), &types),
-            same.join(" AND "),
-        );
+        if chunk.len() != length {
+            length = chunk.len();
+            // By the keys first: each is looked up.
+            sql = format!(
+                "SELECT k.column{}, {columns} FROM (VALUES {}) AS k CROSS JOIN {table} AS t WHERE {}",
+                types.len(),
+                places(length, &types),
+                same.join(" AND "),
+            );
+        }
         database.ask(&sql, &values.collect::<Vec<_>>(), |row| {
             take(usize::try_from(row.int(0)?).unwrap_or(usize::MAX), row)
         })?;

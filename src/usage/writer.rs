@@ -270,6 +270,10 @@ impl Ledger {
                     sums,
                 };
                 self.trying = pending.map(row).collect();
+                // In the order of the tables' keys, so that neighbours are written together.
+                self.trying.sort_unstable_by(|one, other| {
+                    (one.minute, &one.client).cmp(&(other.minute, &other.client))
+                });
             }
             let now = SystemClock.unix_micros() / 1_000_000;
             store.write(self.id, self.sequence, now, &self.trying)?;

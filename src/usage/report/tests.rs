@@ -9,17 +9,18 @@ use crate::usage::rollup::{OTHER, Row};
 use crate::usage::store::{Keep, Place, Store};
 use crate::usage::sums::Latency;
 
-/// Each check for itself on a ledger in memory, and all of them on one in `PostgreSQL`.
+/// Each check for itself on a ledger in a file, and all of them on one in `PostgreSQL`.
 macro_rules! on_each_database {
     ($($check:ident,)*) => {
-        mod in_memory {
+        mod in_a_file {
             $(#[test] fn $check() {
-                super::$check(&super::Place::Memory(stringify!($check).to_owned()));
+                let directory = tempfile::tempdir().unwrap();
+                super::$check(&super::Place::File(directory.path().join("usage.db")));
             })*
         }
 
         #[test]
-        fn whatever_holds_in_memory_holds_in_postgresql() {
+        fn whatever_holds_in_a_file_holds_in_postgresql() {
             let server = Server::start();
             $({
                 let url = server.database(stringify!($check));
