@@ -95,8 +95,8 @@ pub(super) async fn hours(
     };
     let (from, to) = (time(question.from), time(question.to));
     let hours = read(&state, move |ledger| {
-        let dearest = report(ledger, &question)?.lines.into_iter();
-        let names: Vec<String> = dearest.filter_map(|line| line.key.client).collect();
+        let dearest = report::first(ledger, &question)?.into_iter();
+        let names: Vec<String> = dearest.filter_map(|key| key.client).collect();
         hours_of(ledger, &question, &names)
     })
     .await?;

@@ -77,21 +77,25 @@ pub(super) fn usage(args: UsageArgs) -> ExitCode {
 }
 
 fn report(args: &UsageArgs) -> Result<ExitCode, ExitCode> {
+    if matches!(args.output, Output::Html) {
+        return Ok(print(&html(args)?));
+    }
     let (answer, bytes) = fetch::<Usage>(args.admin.clone(), &path(args, &args.by, args.limit))?;
-    let text = match args.output {
-        Output::Table => table(&answer, Style::new(color(&stdout()))),
-        Output::Csv => csv(&answer),
-        Output::Json => String::from_utf8_lossy(&bytes).into_owned(),
-        Output::Parquet => return Ok(emit(&parquet::file(&columns(&answer)))),
-        Output::Html => {
-            let clients = path(args, "client", DRAWN.max(args.limit));
-            let (clients, _) = fetch::<Usage>(args.admin.clone(), &clients)?;
-            let hours = format!("/api/v1/usage/hours?{}&limit={DRAWN}", range(args));
-            let (hours, _) = fetch::<UsageHours>(args.admin.clone(), &hours)?;
-            page::page(&clients, &hours.hours, DRAWN)
-        }
-    };
-    Ok(print(&text))
+    Ok(match args.output {
+        Output::Table => print(&table(&answer, Style::new(color(&stdout())))),
+        Output::Csv => print(&csv(&answer)),
+        Output::Parquet => emit(&parquet::file(&columns(&answer))),
+        Output::Json | Output::Html => print(&String::from_utf8_lossy(&bytes)),
+    })
+}
+
+/// The page, which is by client whatever rows are asked for.
+fn html(args: &UsageArgs) -> Result<String, ExitCode> {
+    let clients = path(args, "client", DRAWN.max(args.limit));
+    let (clients, _) = fetch::<Usage>(args.admin.clone(), &clients)?;
+    let hours = format!("/api/v1/usage/hours?{}&limit={DRAWN}", range(args));
+    let (hours, _) = fetch::<UsageHours>(args.admin.clone(), &hours)?;
+    Ok(page::page(&clients, &hours.hours, DRAWN))
 }
 
 fn path(args: &UsageArgs, by: &str, limit: usize) -> String {

@@ -81,6 +81,11 @@ impl Question {
         self.by.contains(&by)
     }
 
+    /// What its time is made of.
+    fn stretches(&self) -> Vec<Stretch> {
+        stretches(self.from, self.to, usize::from(self.is_by(By::Hour)))
+    }
+
     /// The columns that tell rows apart, in the order of the tables' keys; `slot` for the hour.
     pub(super) fn columns(&self, slot: &'static str) -> Vec<&'static str> {
         let asked = By::ALL.into_iter().filter(|by| self.is_by(*by));
@@ -186,13 +191,21 @@ fn stretches(from: u64, to: u64, coarsest: usize) -> Vec<Stretch> {
     all
 }
 
+/// The keys of the rows that come first, and nothing else of them.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub fn first(ledger: &mut Database, question: &Question) -> Result<Vec<Key>> {
+    let ranked = ranked(ledger, question, &question.stretches())?;
+    Ok(ranked.keys.into_iter().map(|(_, key)| key).collect())
+}
+
 /// Answers `question`.
 ///
 /// # Errors
 /// When the ledger cannot be read.
 pub fn report(ledger: &mut Database, question: &Question) -> Result<Report> {
-    let coarsest = usize::from(question.is_by(By::Hour));
-    let stretches = stretches(question.from, question.to, coarsest);
+    let stretches = question.stretches();
     if stretches.is_empty() {
         return Ok(Report::default());
     }
@@ -271,7 +284,7 @@ fn ranked(ledger: &mut Database, question: &Question, stretches: &[Stretch]) -> 
     let apart = if question.is_by(By::Hour) {
         1
     } else {
-        stretches.len()
+        stretches.len().max(1)
     };
     for stretches in stretches.chunks(apart) {
         let slot = match stretches {
