@@ -32,7 +32,7 @@ pub(super) fn squeeze(database: &mut Database, delta: &Delta) -> Result<()> {
 
 /// Squeezes the minutes that are seldom asked for at `now`.
 pub(super) fn squeeze_old(database: &mut Database, now: u64) -> Result<()> {
-    let (table, _) = TABLES[TABLES.len() - 1];
+    let [_, _, (table, _)] = TABLES;
     let mut slots = Vec::new();
     let sql = format!("SELECT DISTINCT at FROM {table}_total WHERE at < $1");
     let before = [Value::Int(now.saturating_sub(FINE))];
