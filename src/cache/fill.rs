@@ -56,12 +56,14 @@ impl Lead {
         }
     }
 
-    /// The response is for the leader alone. Unless others may still be `shareable`, `stored` is dropped, which
-    /// it was asked for in the place of, and nobody waits for the like of it for a while.
-    pub fn release(mut self, shareable: bool, stored: Option<&Arc<Object>>, now: Millis) {
+    /// The response to `request` is for the leader alone. Unless others may still be `shareable`, whatever is
+    /// stored for such requests is dropped, since all of it is older, and nobody waits for the like of it for a
+    /// while.
+    pub fn release(mut self, shareable: bool, request: &HeaderMap, now: Millis) {
         if !shareable {
             self.cache.update(&self.key, |former| {
-                let mut entry = former.without(stored, self.cache.most());
+                let stays = |object: &Object| !object.head.matches(request);
+                let mut entry = former.keeping(stays, self.cache.most());
                 if entry.variants.is_empty() {
                     entry.unshareable_until = now.saturating_add(UNSHAREABLE_FOR);
                 }
@@ -81,7 +83,8 @@ impl Lead {
     /// Drops the stored response that was asked about: it does not hold any more.
     pub fn drop_stored(&self, stored: &Arc<Object>) {
         self.cache.update(&self.key, |former| {
-            former.without(Some(stored), self.cache.most())
+            let stays = |object: &Object| !std::ptr::eq(object, &**stored);
+            former.keeping(stays, self.cache.most())
         });
         self.cache.forget(&self.key);
     }

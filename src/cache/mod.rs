@@ -10,6 +10,8 @@ pub mod key;
 pub mod object;
 pub mod purge;
 pub mod semantics;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::collections::HashMap;

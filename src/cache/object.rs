@@ -160,12 +160,11 @@ impl Entry {
         }
     }
 
-    /// Without `object`.
+    /// With those that stay.
     #[must_use]
-    pub fn without(&self, object: Option<&Arc<Object>>, most: u64) -> Self {
-        let others = self.variants.iter();
-        let others = others.filter(|other| object.is_none_or(|object| !Arc::ptr_eq(other, object)));
-        Self::of(others.cloned().collect(), most)
+    pub fn keeping(&self, stays: impl Fn(&Object) -> bool, most: u64) -> Self {
+        let kept = self.variants.iter().filter(|object| stays(object));
+        Self::of(kept.cloned().collect(), most)
     }
 
     /// With `object` in the place of those it replaces. A whole response replaces every part as well.

@@ -394,7 +394,7 @@ impl Asked {
                         .and_then(Result::err)
                         .is_some_and(store::Refused::lasts);
                     let lasting = refused && self.takes_part() && !status.is_server_error();
-                    lead.release(!lasting, self.stored.as_ref(), times.arrived);
+                    lead.release(!lasting, &self.headers, times.arrived);
                 }
                 self.hide_tags(&mut answer.head.headers);
                 account.append(&mut answer.head.headers);
