@@ -77,11 +77,10 @@ pub(crate) fn files(
         files.push((bundle::FACTS, json_of(frozen)));
     }
     let snapshot = (state.snapshot)();
-    if let Ok(text) =
-        prometheus::render(&state.metrics, &state.directories, snapshot, &state.status)
-    {
-        files.push(("metrics.txt", text.into_bytes()));
-    }
+    let format = prometheus::Format::OpenMetrics;
+    let (metrics, directories) = (&state.metrics, &state.directories);
+    let text = prometheus::render(format, metrics, directories, snapshot, &state.status);
+    files.push(("metrics.txt", text));
     files
 }
 

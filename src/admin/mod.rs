@@ -343,25 +343,12 @@ async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    let snapshot = (state.snapshot)();
-    let status = &state.status;
-    match prometheus::render(&state.metrics, &state.directories, snapshot, status) {
-        Ok(text) if prefers_classic(&headers) => {
-            let kind = prometheus::CLASSIC_CONTENT_TYPE;
-            ([(header::CONTENT_TYPE, kind)], prometheus::classic(&text)).into_response()
-        }
-        Ok(text) => ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the metrics cannot be encoded");
-            let detail = "This is a defect; see the log.";
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
-        }
-    }
-}
-
-fn prefers_classic(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(header::ACCEPT).into_iter();
-    prometheus::prefers_classic(accept.filter_map(|field| field.to_str().ok()))
+    let format = prometheus::format(accept.filter_map(|field| field.to_str().ok()));
+    let snapshot = (state.snapshot)();
+    let (metrics, directories) = (&state.metrics, &state.directories);
+    let body = prometheus::render(format, metrics, directories, snapshot, &state.status);
+    ([(header::CONTENT_TYPE, format.content_type())], body).into_response()
 }
 
 async fn status(State(state): State<AdminState>) -> Json<api::Status> {

@@ -542,21 +542,22 @@ async fn reading_with_a_changing_method_and_the_reverse_are_refused() {
 
 #[tokio::test]
 async fn metrics_come_in_the_format_the_reader_takes() {
+    use crate::observe::prometheus::Format;
+
     let state = state();
-    for (accept, kind) in [
-        ("*/*", prometheus::CONTENT_TYPE),
-        ("text/plain;version=0.0.4", prometheus::CLASSIC_CONTENT_TYPE),
+    for (accept, format) in [
+        ("*/*", Format::OpenMetrics),
+        ("text/plain;version=0.0.4", Format::Classic),
         (
             "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
-            prometheus::CONTENT_TYPE,
+            Format::OpenMetrics,
         ),
+        (Format::Protobuf.content_type(), Format::Protobuf),
     ] {
         let answer = get_with(&state, "/metrics", &[("accept", accept)]).await;
-        assert_eq!(answer.header("content-type"), kind);
-        assert_eq!(
-            answer.text.ends_with("# EOF\n"),
-            kind == prometheus::CONTENT_TYPE
-        );
+        assert_eq!(answer.header("content-type"), format.content_type());
+        let ended = answer.text.ends_with("# EOF\n");
+        assert_eq!(ended, format == Format::OpenMetrics);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::engine::registry::Directories;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
 use crate::model::{CacheResult, Outcome, Phase, Reason};
 use crate::observe::collector::Tap;
-use crate::observe::components::Told;
+use crate::observe::components::{Told, Took};
 use crate::observe::exchange::Exchange;
 
 /// Upstreams that are watched.
@@ -173,7 +173,7 @@ impl Watch {
         watched.history.current().record(&event);
     }
 
-    fn told_one(&mut self, told: &Told) {
+    fn told_one(&mut self, told: &Took) {
         // Whatever told of its time has ended an exchange: it is watched, or there is no room for it.
         let watched = self.watched.get_mut(&told.upstream.index());
         let Some(watched) = watched.filter(|_| &*told.name != WHOLE) else {
@@ -269,7 +269,9 @@ impl Tap for Watch {
 
     fn told(&mut self, told: &[Told]) {
         for one in told {
-            self.told_one(one);
+            if let Told::Took(took) = one {
+                self.told_one(took);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod habits;
 pub mod histogram;
+pub mod native;
 pub mod peak;
 pub mod recent;
 pub mod share;

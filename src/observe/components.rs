@@ -4,25 +4,24 @@
 //! here: so many metrics a response are read, so many names are known, and whatever comes beyond that is one
 //! component, `__other__`, so that the time told is never lost. Depends on measure and the model.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::readings::Reading;
 use super::series::Series;
+use super::vocabulary::{Vocabulary, is_token, members, parameter};
 use crate::measure::histogram::Histogram;
 use crate::model::UpstreamId;
 
 /// Metrics read of one response.
 pub const MAX_READ: usize = 16;
-/// The longest name of a component.
-const LONGEST: usize = 64;
 /// Names known, over all upstreams.
 const MAX_NAMES: usize = 256;
 /// The index that stands for all names beyond that.
-const OTHER: u64 = u32::MAX as u64;
+const OTHER: u32 = u32::MAX;
 
 /// One upstream's word on one component of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Took {
     /// Who says so.
     pub upstream: UpstreamId,
     /// The component: `db`, `cache`.
@@ -31,40 +30,24 @@ pub struct Told {
     pub nanos: u64,
 }
 
+/// What a response says of the service that made it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// A part of its time.
+    Took(Took),
+    /// A metric of its own.
+    Metric(Reading),
+}
+
 /// The names and durations of one `Server-Timing` field. Metrics without a duration, or with one that makes no
 /// sense, are left out.
 pub fn read(field: &str) -> impl Iterator<Item = (&str, u64)> {
     members(field, b',').take(MAX_READ).filter_map(|metric| {
         let mut parts = members(metric, b';');
         let name = parts.next().filter(|name| is_token(name))?;
-        let duration = parts.find_map(|part| {
-            let (key, value) = part.split_once('=')?;
-            key.trim().eq_ignore_ascii_case("dur").then_some(value)
-        })?;
-        let milliseconds: f64 = duration.trim().trim_matches('"').parse().ok()?;
+        let milliseconds: f64 = parameter(parts, "dur")?.parse().ok()?;
         Some((name, nanos(milliseconds)?))
     })
-}
-
-/// The parts of `text` between separators that stand in no quotes.
-fn members(text: &str, separator: u8) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    let parts = text.split(move |one: char| {
-        let parts = !quoted && one == char::from(separator);
-        match one {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ => {}
-        }
-        parts
-    });
-    parts.map(str::trim)
-}
-
-fn is_token(name: &str) -> bool {
-    let is = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    (1..=LONGEST).contains(&name.len()) && name.bytes().all(is)
 }
 
 #[expect(
@@ -81,8 +64,7 @@ fn nanos(milliseconds: f64) -> Option<u64> {
 /// Everything told so far.
 #[derive(Clone, Debug)]
 pub struct Components {
-    names: Vec<Arc<str>>,
-    index: HashMap<Arc<str>, u64>,
+    names: Vocabulary,
     series: Series<Histogram>,
 }
 
@@ -91,38 +73,24 @@ impl Components {
     #[must_use]
     pub fn new(bound: usize) -> Self {
         Self {
-            names: Vec::new(),
-            index: HashMap::new(),
+            names: Vocabulary::new(MAX_NAMES),
             series: Series::new(bound),
         }
     }
 
     /// Takes in what an upstream says.
-    pub fn fold(&mut self, told: &Told) {
-        let name = self.name(&told.name);
-        let key = (told.upstream.index() as u64) << 32 | name;
-        self.series.entry(key).record(told.nanos);
-    }
-
-    fn name(&mut self, name: &str) -> u64 {
-        if let Some(known) = self.index.get(name) {
-            return *known;
-        }
-        if self.names.len() >= MAX_NAMES {
-            return OTHER;
-        }
-        let (index, name): (u64, Arc<str>) = (self.names.len() as u64, name.into());
-        self.names.push(Arc::clone(&name));
-        self.index.insert(name, index);
-        index
+    pub fn fold(&mut self, took: &Took) {
+        let name = self.names.number(&took.name).unwrap_or(OTHER);
+        let key = (took.upstream.index() as u64) << 32 | u64::from(name);
+        self.series.entry(key).record(took.nanos);
     }
 
     /// The histograms with their upstream's index and the component's name; none for the names beyond the bound.
     pub fn iter(&self) -> impl Iterator<Item = (usize, Option<&Arc<str>>, &Histogram)> {
         self.series.iter().map(|(key, histogram)| {
-            let name = usize::try_from(key & OTHER).unwrap_or(usize::MAX);
+            let name = u32::try_from(key & u64::from(OTHER)).unwrap_or(OTHER);
             let upstream = usize::try_from(key >> 32).unwrap_or(usize::MAX);
-            (upstream, self.names.get(name), histogram)
+            (upstream, self.names.name(name), histogram)
         })
     }
 
@@ -163,7 +131,7 @@ mod tests {
     fn names_beyond_the_bound_share_one_series_and_no_time_is_lost() {
         let mut components = Components::new(1_000);
         for name in 0..2 * MAX_NAMES {
-            components.fold(&Told {
+            components.fold(&Took {
                 upstream: UpstreamId::new(1),
                 name: format!("c{name}").into(),
                 nanos: 10,

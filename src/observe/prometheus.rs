@@ -1,27 +1,23 @@
-//! `/metrics`: everything observed, as `OpenMetrics` text.
+//! `/metrics`: everything observed, in the format that is asked for.
 //!
 //! Nothing is kept registered: a scrape copies the families, takes a snapshot of live values and encodes
 //! both, so the numbers of one answer belong together and a name that left the configuration leaves with
 //! it. Depends on its neighbours in this room and the registry of names.
 
 mod clients;
-mod histograms;
 mod negotiate;
 mod out;
+mod phases;
 mod protection;
+mod proto;
+mod services;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-use std::fmt::Error;
 use std::sync::Arc;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, text};
-use prometheus_client::registry::Registry;
-
-use self::histograms::{EXEMPLAR, histograms};
-pub use self::negotiate::prefers_classic;
+pub use self::negotiate::format;
+pub use self::out::Format;
 use self::out::Out;
 use super::accounts::Series as ClientSeries;
 use super::collector::Metrics;
@@ -30,29 +26,21 @@ use super::process::Process;
 use super::series::Series;
 use super::snapshot::Snapshot;
 use super::status::Status;
-use super::tables::{ClientKey, Families, OUTCOMES, ServerKey, row_identity};
+use super::tables::{Families, OUTCOMES, row_identity};
 use crate::engine::registry::{Directories, Directory};
-use crate::model::Phase;
-
-/// The content type of what [`render`] returns.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// The content type of what [`classic`] returns.
-pub const CLASSIC_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The label value of everything beyond a family's bound.
 const OTHER: &str = "__other__";
 
-/// The text of one scrape. `Err` only when the encoder refuses, which is a defect.
-///
-/// # Errors
-/// When the encoder fails.
+/// The answer to one scrape.
+#[must_use]
 pub fn render(
+    format: Format,
     metrics: &Metrics,
     directories: &Arc<Directories>,
     snapshot: Snapshot,
     status: &Status,
-) -> Result<String, Error> {
+) -> Vec<u8> {
     let (families, client_series) = metrics.exported();
     let exposition = Exposition {
         families,
@@ -73,45 +61,9 @@ pub fn render(
         state: (status.state_error().is_some(), status.state_failures()),
         process: Process::read(),
     };
-    let mut out = String::with_capacity(64 << 10);
-    exposition.durations(&mut out)?;
-    exposition.components(&mut out)?;
-    exposition.queue_waits(&mut out)?;
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(exposition));
-    text::encode(&mut out, &registry)?;
-    Ok(out)
-}
-
-/// A rendered text for readers of the older text format only: counters are described by their whole name
-/// there, and there are no units, no exemplars and no mark of the end.
-#[must_use]
-pub fn classic(openmetrics: &str) -> String {
-    let kinds = openmetrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE "));
-    let counters: HashSet<&str> = kinds
-        .filter_map(|kind| kind.strip_suffix(" counter"))
-        .collect();
-    let mut out = String::with_capacity(openmetrics.len());
-    for line in openmetrics.lines() {
-        if line.starts_with("# UNIT ") || line == "# EOF" {
-            continue;
-        }
-        let described = line
-            .get(..7)
-            .filter(|mark| matches!(*mark, "# HELP " | "# TYPE "));
-        let described = described.and_then(|mark| Some((mark, line.get(7..)?.split_once(' ')?)));
-        if let Some((mark, (name, rest))) = described
-            && counters.contains(name)
-        {
-            out.extend([mark, name, "_total ", rest]);
-        } else {
-            out.push_str(line.rsplit_once(EXEMPLAR).map_or(line, |(line, _)| line));
-        }
-        out.push('\n');
-    }
-    out
+    let mut out = Out::new(format);
+    exposition.write(&mut out);
+    out.finish()
 }
 
 /// All of one scrape's values.
@@ -132,19 +84,6 @@ struct Exposition {
     process: Process,
 }
 
-impl Collector for Exposition {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let mut out = Out(encoder);
-        self.counters(&mut out)?;
-        self.gauges(&mut out)?;
-        self.loops(&mut out)?;
-        self.protection(&mut out)?;
-        self.clients(&mut out)?;
-        self.configuration(&mut out)?;
-        out.process(&self.process)
-    }
-}
-
 /// A label's text: of a known name, of none, or of one that is out of the directory.
 fn name_of(directory: &Directory, index: Option<usize>) -> Arc<str> {
     let name = index.map(|index| directory.name(index).unwrap_or_else(|| OTHER.into()));
@@ -152,15 +91,23 @@ fn name_of(directory: &Directory, index: Option<usize>) -> Arc<str> {
 }
 
 impl Exposition {
+    fn write(&self, out: &mut Out) {
+        self.durations(out);
+        self.phases(out);
+        self.services(out);
+        self.counters(out);
+        self.gauges(out);
+        self.loops(out);
+        self.protection(out);
+        self.clients(out);
+        self.configuration(out);
+        out.process(&self.process);
+    }
+
     /// What is sent on by itself, of those that are sent anything.
-    fn exports(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn exports(&self, out: &mut Out) {
         let help = "Requests whose traces were not kept because the observer lagged.";
-        out.counter(
-            "tidegate_traces_dropped",
-            help,
-            None,
-            Some(self.traces_dropped),
-        )?;
+        out.counter("tidegate_traces_dropped", help, Some(self.traces_dropped));
         let on = self.exported.iter().filter(|one| one.on);
         let rows = on.clone().flat_map(|one| {
             let results = [
@@ -171,7 +118,7 @@ impl Exposition {
             results.map(|(result, count)| ([("exporter", one.exporter), ("result", result)], count))
         });
         let help = "Traces, lines and events, or notices, by what became of them on their way to a server.";
-        out.counters("tidegate_exported", help, rows)?;
+        out.counters("tidegate_exported", help, rows);
         let rows = on.map(|one| ([("exporter", one.exporter)], one.waiting));
         let help = "Traces, lines and events, or notices, that wait in memory to be sent.";
         out.gauges("tidegate_export_waiting", help, rows)
@@ -194,107 +141,16 @@ impl Exposition {
         address.map_or_else(|| Arc::clone(&name), Arc::from)
     }
 
-    fn durations(&self, out: &mut String) -> Result<(), Error> {
-        let server = self.families.server.iter().map(|(key, timed)| {
-            let key = ServerKey::unpack(key);
-            let route = self.route_name(key.route.map(crate::model::RouteId::index));
-            (
-                server_labels(route, key.method.as_str(), key.status.to_string()),
-                timed,
-            )
-        });
-        let other = self.families.server.other();
-        let other = other.map(|(h, _)| (server_labels(OTHER.into(), OTHER, OTHER.into()), h));
-        histograms(
-            out,
-            "http_server_request_duration",
-            "Time from a request's first byte to the last byte of its response.",
-            server.chain(other),
-        )?;
-        let client = self.families.client.iter().map(|(key, timed)| {
-            let key = ClientKey::unpack(key);
-            let upstream = self.upstream_name(key.upstream.map(crate::model::UpstreamId::index));
-            let endpoint = key.endpoint.map(crate::model::EndpointId::index);
-            let endpoint = self.endpoint_name(&upstream, endpoint);
-            let status = if key.status == 0 {
-                String::new()
-            } else {
-                key.status.to_string()
-            };
-            (
-                client_labels(upstream, endpoint, key.method.as_str(), status),
-                timed,
-            )
-        });
-        let other = self.families.client.other();
-        let other = other.map(|(h, _)| {
-            (
-                client_labels(OTHER.into(), OTHER.into(), OTHER, OTHER.into()),
-                h,
-            )
-        });
-        histograms(
-            out,
-            "http_client_request_duration",
-            "Time an upstream took: connecting, waiting for its response, its body.",
-            client.chain(other),
-        )?;
-        let rows = self.families.phases.iter();
-        let rows = rows.map(|(key, row)| (self.upstream_name(row_identity(key)), row));
-        let other = self
-            .families
-            .phases
-            .other()
-            .map(|(row, _)| (OTHER.into(), row));
-        let rows = rows.chain(other).flat_map(|(upstream, row)| {
-            Phase::ALL
-                .into_iter()
-                .zip(row)
-                .map(move |(phase, histogram)| {
-                    let upstream: Arc<str> = Arc::clone(&upstream);
-                    (
-                        [("upstream", upstream), ("phase", phase.as_str().into())],
-                        histogram,
-                    )
-                })
-        });
-        histograms(
-            out,
-            "tidegate_phase_duration",
-            "Time exchanges spent in each phase; the phases of one sum to its total.",
-            rows,
-        )
-    }
-
-    fn components(&self, out: &mut String) -> Result<(), Error> {
-        let components = &self.families.components;
-        let labels = |upstream, name: Option<&Arc<str>>| {
-            let name = name.map_or_else(|| OTHER.into(), Arc::clone);
-            [("upstream", upstream), ("component", name)]
-        };
-        let rows = components.iter().map(|(upstream, name, histogram)| {
-            (labels(self.upstream_name(Some(upstream)), name), histogram)
-        });
-        let other = components.other();
-        let other = other.map(|(histogram, _)| (labels(OTHER.into(), None), histogram));
-        histograms(
-            out,
-            "tidegate_component_duration",
-            "Time upstreams say, in Server-Timing, that their parts took.",
-            rows.chain(other),
-        )
-    }
-
-    fn counters(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn counters(&self, out: &mut Out) {
         let families = &self.families;
         let outcomes = OUTCOMES.map(|outcome| [("outcome", outcome.as_str())]);
         out.counters(
             "tidegate_exchanges",
             "Finished exchanges by how they ended.",
             outcomes.into_iter().zip(families.totals.by_outcome),
-        )?;
-        self.rejected(out)?;
-        self.caches(out)?;
+        );
+        self.rejected(out);
+        self.caches(out);
         for (name, help, part) in [
             (
                 "tidegate_request_bytes",
@@ -317,26 +173,26 @@ impl Exposition {
             let rows = rows
                 .chain(other)
                 .map(|(route, n)| ([("http_route", route)], n));
-            out.counters(name, help, rows)?;
+            out.counters(name, help, rows);
         }
         self.losses(out)
     }
 
     /// What bounds cost.
-    fn losses(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn losses(&self, out: &mut Out) {
         fn folded<V: Default>(series: &Series<V>) -> u64 {
             series.other().map_or(0, |(_, folded)| folded)
         }
         let [exchanges, lines, decisions, told] = self.dropped;
         let help = "Exchanges missing from these metrics because the observer lagged.";
-        out.counter("tidegate_exchanges_dropped", help, None, Some(exchanges))?;
+        out.counter("tidegate_exchanges_dropped", help, Some(exchanges));
         let help = "Access-log lines that were not written.";
-        out.counter("tidegate_access_log_lines_dropped", help, None, Some(lines))?;
+        out.counter("tidegate_access_log_lines_dropped", help, Some(lines));
         let help = "Requests that `why` cannot explain because the observer lagged.";
-        out.counter("tidegate_decisions_dropped", help, None, Some(decisions))?;
-        self.exports(out)?;
-        let help = "Durations told by upstreams that are in no metric because the observer lagged.";
-        out.counter("tidegate_components_dropped", help, None, Some(told))?;
+        out.counter("tidegate_decisions_dropped", help, Some(decisions));
+        self.exports(out);
+        let help = "Durations and metrics told by upstreams that are in no metric because the observer lagged.";
+        out.counter("tidegate_components_dropped", help, Some(told));
         let families = &self.families;
         out.counters(
             "tidegate_series_folded",
@@ -362,28 +218,36 @@ impl Exposition {
                     [("family", "tidegate_component_duration_seconds")],
                     families.components.other().map_or(0, |(_, folded)| folded),
                 ),
+                (
+                    [("family", "tidegate_endpoint_phase_duration_seconds")],
+                    folded(&families.endpoints),
+                ),
+                (
+                    [("family", "tidegate_service_counter")],
+                    families.readings.folded(),
+                ),
             ],
         )
     }
 
     /// How late the kernel and what else runs in a worker let it be: late ÷ beats is the mean delay.
-    fn loops(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn loops(&self, out: &mut Out) {
         let loops = self.snapshot.loops.iter().enumerate();
         let loops = loops.map(|(worker, total)| ([("worker", worker.to_string())], *total));
         let rows = loops.clone().map(|(labels, (beats, _))| (labels, beats));
         let help = "Times a worker's event loop was to wake, ten a second.";
-        out.counters("tidegate_event_loop_beats", help, rows)?;
+        out.counters("tidegate_event_loop_beats", help, rows);
         let rows = loops.map(|(labels, (_, late))| (labels, late.as_secs_f64()));
         let help = "Time a worker's event loop woke too late, in all.";
         out.counters("tidegate_event_loop_late_seconds", help, rows)
     }
 
-    fn gauges(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn gauges(&self, out: &mut Out) {
         let upstreams = &self.snapshot.upstreams;
         let in_flight = upstreams
             .iter()
             .map(|u| ([("upstream", &*u.name)], u.in_flight));
-        out.gauges("tidegate_inflight", "Exchanges in flight.", in_flight)?;
+        out.gauges("tidegate_inflight", "Exchanges in flight.", in_flight);
         let connections = upstreams
             .iter()
             .map(|u| ([("upstream", &*u.name)], u.connections));
@@ -391,7 +255,7 @@ impl Exposition {
             "tidegate_upstream_connections",
             "Open connections to an upstream, in use or pooled.",
             connections,
-        )?;
+        );
         let endpoints = upstreams.iter().flat_map(|upstream| {
             upstream.endpoints.iter().map(|endpoint| {
                 let labels = [
@@ -405,14 +269,14 @@ impl Exposition {
             "tidegate_endpoint_healthy",
             "1 when an endpoint takes requests.",
             endpoints,
-        )?;
+        );
         let listeners = self.snapshot.listeners.iter();
         let listeners = listeners.map(|l| ([("listener", &*l.name)], l.connections));
         out.gauges(
             "tidegate_connections",
             "Open client connections.",
             listeners,
-        )?;
+        );
         let listeners = self.snapshot.listeners.iter();
         let listeners = listeners.map(|l| ([("listener", &*l.name)], l.parked));
         out.gauges(
@@ -422,10 +286,10 @@ impl Exposition {
         )
     }
 
-    fn configuration(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn configuration(&self, out: &mut Out) {
         // A gauge and not an info, which readers of the older text format do not know.
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        out.gauges("tidegate_build_info", "What runs.", [(version, 1_u64)])?;
+        out.gauges("tidegate_build_info", "What runs.", [(version, 1_u64)]);
         let (taken, refused) = self.reloads;
         out.counters(
             "tidegate_config_reloads",
@@ -434,43 +298,17 @@ impl Exposition {
                 ([("result", "ok")], taken),
                 ([("result", "error")], refused),
             ],
-        )?;
+        );
         let help = "Attempts to write what outlives a restart that failed.";
         let (failing, failures) = self.state;
-        out.counter("tidegate_state_write_failures", help, None, Some(failures))?;
+        out.counter("tidegate_state_write_failures", help, Some(failures));
         let help = "0 when the last attempt to write what outlives a restart failed.";
         let written = u64::from(!failing);
-        out.gauge("tidegate_state_write_success", help, None, Some(written))?;
+        out.gauge("tidegate_state_write_success", help, Some(written));
         let (ok, draining) = (u64::from(self.reload_ok), u64::from(self.draining));
         let help = "0 when the last reload was refused.";
-        out.gauge("tidegate_config_reload_success", help, None, Some(ok))?;
+        out.gauge("tidegate_config_reload_success", help, Some(ok));
         let help = "1 while the process drains.";
-        out.gauge("tidegate_draining", help, None, Some(draining))
+        out.gauge("tidegate_draining", help, Some(draining))
     }
-}
-
-fn server_labels(
-    route: Arc<str>,
-    method: &'static str,
-    status: String,
-) -> [(&'static str, Arc<str>); 3] {
-    [
-        ("http_route", route),
-        ("http_request_method", method.into()),
-        ("http_response_status_code", status.into()),
-    ]
-}
-
-fn client_labels(
-    upstream: Arc<str>,
-    endpoint: Arc<str>,
-    method: &'static str,
-    status: String,
-) -> [(&'static str, Arc<str>); 4] {
-    [
-        ("upstream", upstream),
-        ("endpoint", endpoint),
-        ("http_request_method", method.into()),
-        ("http_response_status_code", status.into()),
-    ]
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::components::{Components, Told};
 use super::exchange::Exchange;
 use super::exemplars::{Exemplar, Timed};
+use super::readings::Readings;
 use super::series::Series;
 use super::trace;
 use crate::clock::Instant;
-use crate::measure::histogram::Histogram;
+use crate::measure::histogram::{Histogram, Place};
 use crate::measure::recent::{Recent, RecentSummary};
 use crate::measure::sketch::FineSketch;
 use crate::measure::window::Window;
@@ -234,8 +235,13 @@ pub struct Families {
     pub rejected: Series<u64>,
     /// Request and response body bytes by route + 1; 0: no route.
     pub bytes: Series<(u64, u64)>,
+    /// `tidegate_endpoint_phase_duration_seconds` by upstream + 1 and, in the lower 32 bits,
+    /// endpoint + 1.
+    pub endpoints: Series<[Histogram; Phase::ALL.len()]>,
     /// `tidegate_component_duration_seconds`.
     pub components: Components,
+    /// What services report of themselves.
+    pub readings: Readings,
     /// Sums over everything.
     pub totals: Totals,
 }
@@ -261,7 +267,9 @@ impl Tables {
                 phases: Series::new(MAX_SERIES / Phase::ALL.len()),
                 rejected: Series::new(MAX_SERIES),
                 bytes: Series::new(MAX_SERIES),
+                endpoints: Series::new(MAX_SERIES / Phase::ALL.len()),
                 components: Components::new(MAX_SERIES),
+                readings: Readings::default(),
                 totals: Totals::default(),
             },
             routes: Vec::new(),
@@ -312,9 +320,12 @@ impl Tables {
         })
     }
 
-    /// Folds what an upstream said of its own time.
+    /// Folds what a response said of the service that made it.
     pub fn fold_told(&mut self, told: &Told) {
-        self.families.components.fold(told);
+        match told {
+            Told::Took(took) => self.families.components.fold(took),
+            Told::Metric(reading) => self.families.readings.fold(reading),
+        }
     }
 
     /// Names the trace of an exchange that was folded: only where its series stands for itself.
@@ -358,10 +369,7 @@ impl Tables {
             let client = families.client.entry(ClientKey::pack(exchange));
             client.histogram.record(time);
         }
-        let key = exchange.upstream.map_or(0, |id| id.index() as u64 + 1);
-        for (histogram, time) in families.phases.entry(key).iter_mut().zip(phases) {
-            histogram.record(time);
-        }
+        families.fold_phases(exchange, phases.map(Place::of));
 
         let route = exchange.route.map(RouteId::index);
         if let Some(subject) =
@@ -386,6 +394,17 @@ impl Tables {
 }
 
 impl Families {
+    fn fold_phases(&mut self, exchange: &Exchange, phases: [Place; Phase::ALL.len()]) {
+        let upstream = exchange.upstream.map_or(0, |id| id.index() as u64 + 1);
+        let endpoint = exchange.endpoint.map(|id| id.index() as u64 + 1);
+        let endpoint = endpoint.map(|id| self.endpoints.entry(upstream << 32 | id));
+        for row in [self.phases.entry(upstream)].into_iter().chain(endpoint) {
+            for (histogram, place) in row.iter_mut().zip(phases) {
+                histogram.record_at(place);
+            }
+        }
+    }
+
     fn fold_counters(&mut self, exchange: &Exchange, error: bool) {
         let totals = &mut self.totals;
         totals.exchanges += 1;
@@ -419,6 +438,12 @@ impl Families {
 #[must_use]
 pub fn row_identity(key: u64) -> Option<usize> {
     identity(key).map(|index| index as usize)
+}
+
+/// The upstream's and the endpoint's index of a row of [`Families::endpoints`].
+#[must_use]
+pub fn unpack_endpoint(key: u64) -> (Option<usize>, Option<usize>) {
+    (row_identity(key >> 32), row_identity(key & 0xFFFF_FFFF))
 }
 
 const fn is_error(exchange: &Exchange) -> bool {

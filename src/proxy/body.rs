@@ -600,12 +600,12 @@ impl Body for ResponseBody {
         }
         passed.begun = true;
         match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 // Trailers are the last there is: hyper asks for nothing after them.
-                let last = match frame.trailers_ref() {
+                let last = match frame.trailers_mut() {
                     Some(trailers) => {
+                        ingress::told(track, trailers);
                         passed.hold.trailers(trailers);
-                        ingress::timing(track, trailers);
                         true
                     }
                     None => {

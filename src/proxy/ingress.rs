@@ -20,7 +20,9 @@ use super::track::Track;
 use crate::clock::Instant;
 use crate::config::plan::HeaderEdits;
 use crate::model::Phase;
-use crate::observe::components::{self, Told};
+use crate::observe::accounts::label;
+use crate::observe::components::{self, Told, Took};
+use crate::observe::readings::{self, Reading};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -33,6 +35,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const X_TIDEGATE_METRIC: HeaderName = HeaderName::from_static("x-tidegate-metric");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -62,7 +65,8 @@ impl Fields {
     const VALIDATOR: u16 = 1 << 8;
     /// Where a request belongs in a trace.
     const TRACE: u16 = 1 << 9;
-    const SERVER_TIMING: u16 = 1 << 10;
+    /// What a response says of the service that made it.
+    const TOLD: u16 = 1 << 10;
 
     const fn has(self, field: u16) -> bool {
         self.0 & field != 0
@@ -87,7 +91,7 @@ impl Fields {
                 "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_BY_HOP,
                 "x-real-ip" => Self::CLAIMS,
                 name if tracing::is_context(name) => Self::CLAIMS | Self::TRACE,
-                "server-timing" => Self::SERVER_TIMING,
+                "server-timing" | "x-tidegate-metric" => Self::TOLD,
                 "grpc-timeout" | "x-envoy-expected-rq-timeout-ms" => Self::DEADLINE,
                 _ => 0,
             },
@@ -110,14 +114,16 @@ pub(crate) fn upgrade(headers: &HeaderMap, fields: Fields) -> Option<HeaderValue
     (asked && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
 }
 
+/// The lines of a field that are text.
+fn texts<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    let lines = headers.get_all(name).into_iter();
+    lines.filter_map(|value| value.to_str().ok())
+}
+
 /// The members of a comma-separated field.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+    let members = texts(headers, name).flat_map(|value| value.split(','));
+    members.map(str::trim)
 }
 
 /// Takes out what concerns only this hop.
@@ -411,8 +417,8 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
         let seconds = asked.and_then(|value| value.to_str().ok()?.parse().ok());
         track.exchange.retry_after = seconds.unwrap_or(0);
     }
-    if fields.has(Fields::SERVER_TIMING) {
-        timing(track, headers);
+    if fields.has(Fields::TOLD) {
+        told(track, headers);
     }
     if track.conn.peer.trusted {
         own_timing(track, headers);
@@ -422,24 +428,39 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
     }
 }
 
-/// Takes in what the upstream says of its own time, in its headers or trailers.
-pub(crate) fn timing(track: &mut Track, headers: &HeaderMap) {
-    let Some(upstream) = track.exchange.upstream else {
-        return;
-    };
-    if track.exchange.attempts == 0 {
-        // What is stored tells of a time long ago.
-        return;
+/// Takes in what the upstream says of itself, in its headers or trailers. Its metrics are for nobody else.
+pub(crate) fn told(track: &mut Track, headers: &mut HeaderMap) {
+    // What is stored tells of a time long ago.
+    if let Some(upstream) = track.exchange.upstream
+        && track.exchange.attempts > 0
+    {
+        let took = texts(headers, &SERVER_TIMING).flat_map(components::read);
+        let took = took.map(|(name, nanos)| {
+            let name = name.into();
+            Told::Took(Took {
+                upstream,
+                name,
+                nanos,
+            })
+        });
+        let route = track.exchange.route;
+        let client = || label(track.exchange.client, track.client()).into();
+        let metrics = texts(headers, &X_TIDEGATE_METRIC).flat_map(readings::read);
+        let metrics = metrics.map(|(name, kind, value)| {
+            let (client, name) = (client(), name.into());
+            Told::Metric(Reading {
+                route,
+                client,
+                name,
+                kind,
+                value,
+            })
+        });
+        let room = components::MAX_READ.saturating_sub(track.told.len());
+        let told: Vec<Told> = took.chain(metrics).take(room).collect();
+        track.told.extend(told);
     }
-    let fields = headers.get_all(SERVER_TIMING).into_iter();
-    let fields = fields.filter_map(|value| value.to_str().ok());
-    let room = components::MAX_READ.saturating_sub(track.told.len());
-    let told = fields.flat_map(components::read).take(room);
-    track.told.extend(told.map(|(name, nanos)| Told {
-        upstream,
-        name: name.into(),
-        nanos,
-    }));
+    headers.remove(X_TIDEGATE_METRIC);
 }
 
 /// Tells a trusted peer where the time went so far.

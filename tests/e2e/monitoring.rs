@@ -34,6 +34,10 @@ struct Prometheus {
 
 impl Prometheus {
     fn scraping(target: SocketAddr) -> Self {
+        Self::with(target, "exemplar-storage")
+    }
+
+    fn with(target: SocketAddr, features: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = free_address();
         let shipped = std::fs::read_to_string(deploy("prometheus/prometheus.yml"));
@@ -58,7 +62,7 @@ impl Prometheus {
                 directory.path().join("data").display()
             ))
             .arg(format!("--web.listen-address={address}"))
-            .arg("--enable-feature=exemplar-storage")
+            .arg(format!("--enable-feature={features}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -221,6 +225,45 @@ fn what_a_service_says_of_its_own_time_becomes_a_metric() {
     assert_eq!(metrics.matching(sum, &[]).count(), 3);
 }
 
+#[test]
+fn what_a_service_counts_becomes_a_metric_by_route_and_client_and_goes_no_further() {
+    let origin = Origin::http2(|_| {
+        let told = "jobs;v=1.5, depth;v=7;t=gauge, seen";
+        let reply = Reply::ok("fine")
+            .header("x-tidegate-metric", told)
+            .header("trailer", "x-else, x-tidegate-metric");
+        reply
+            .trailer("x-tidegate-metric", "rows;v=40")
+            .trailer("x-else", "kept")
+    });
+    let proxy = Proxy::start(&format!(
+        "[upstreams.orders]\nendpoints = [\"{}\"]\nprotocol = \"http2\"\n\
+         [[routes]]\nname = \"all\"\nupstream = \"orders\"\n\
+         [[listen]]\nname = \"public\"\naddress = \"<public>\"\n",
+        origin.address()
+    ));
+    for _ in 0..2 {
+        let mut client = Client::connect(proxy.address_of("public"));
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\n\r\n");
+        let answer = client.response("GET");
+        assert_eq!(answer.header("x-tidegate-metric"), None);
+        assert_eq!(answer.trailers.get("x-tidegate-metric"), None);
+        assert_eq!(answer.trailers.get("x-else"), Some("kept"));
+    }
+    let labels = |metric| [("metric", metric), ("http_route", "all")];
+    let counter = "tidegate_service_counter_total";
+    let metrics = proxy.metrics_until("both requests", |metrics| {
+        metrics.value(counter, &labels("rows")) == Some(80.0)
+    });
+    assert_eq!(metrics.value(counter, &labels("jobs")), Some(3.0));
+    assert_eq!(metrics.value(counter, &labels("seen")), Some(2.0));
+    let depth = metrics.value("tidegate_service_gauge", &labels("depth"));
+    assert_eq!(depth, Some(7.0));
+    let jobs = labels("jobs");
+    let mut of_clients = metrics.matching(counter, &jobs);
+    assert!(of_clients.all(|one| one.labels["client"].starts_with("addr:")));
+}
+
 fn busy_proxy() -> (Origin, Proxy) {
     let origin = Origin::http1(|seen| match seen.path.as_str() {
         "/broken" => Reply::new(500),
@@ -251,6 +294,26 @@ fn prometheus_scrapes_the_proxy_and_counts_what_the_access_log_says() {
         "abs(sum(tidegate_phase_duration_seconds_sum) - sum(http_server_request_duration_seconds_sum)) < 0.001",
     ] {
         prometheus.query_until_data(total);
+    }
+}
+
+#[test]
+fn prometheus_stores_native_histograms_when_it_asks_for_them() {
+    let (_origin, proxy) = busy_proxy();
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+    let prometheus = Prometheus::with(proxy.admin(), "native-histograms");
+    for question in [
+        "histogram_count(sum(http_server_request_duration_seconds)) == 20",
+        "histogram_count(sum(tidegate_phase_duration_seconds{phase=\"wait\"})) == 20",
+        "histogram_count(sum(tidegate_endpoint_phase_duration_seconds{phase=\"wait\"})) == 20",
+        "abs(histogram_sum(sum(tidegate_phase_duration_seconds)) \
+         - histogram_sum(sum(http_server_request_duration_seconds))) < 0.001",
+        "histogram_quantile(0.5, sum(http_server_request_duration_seconds)) > 0",
+        "sum(tidegate_exchanges_total) == 20",
+    ] {
+        prometheus.query_until_data(question);
     }
 }
 

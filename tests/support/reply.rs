@@ -49,13 +49,17 @@ impl Reply {
         self
     }
 
-    /// Ends the body with trailers.
+    /// Ends the body with trailers, of which this is one.
     #[must_use]
     pub(crate) fn trailer(mut self, name: &str, value: &str) -> Self {
-        let mut trailers = HeaderMap::new();
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a field name");
-        trailers.insert(name, HeaderValue::from_str(value).expect("a field value"));
-        self.body.parts.push_back(Part::Trailers(trailers));
+        let value = HeaderValue::from_str(value).expect("a field value");
+        if let Some(Part::Trailers(trailers)) = self.body.parts.back_mut() {
+            trailers.insert(name, value);
+        } else {
+            let trailers = HeaderMap::from_iter([(name, value)]);
+            self.body.parts.push_back(Part::Trailers(trailers));
+        }
         self
     }
 

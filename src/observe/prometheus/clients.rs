@@ -1,6 +1,5 @@
 //! What clients took, by name for the heaviest of each upstream.
 
-use std::fmt::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::observe::accounts::{Class, Series, Standing, Sums};
 type Labels = [(&'static str, Arc<str>); 2];
 
 impl Exposition {
-    pub(super) fn clients(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    pub(super) fn clients(&self, out: &mut Out) {
         let requests = self.rows().flat_map(|(labels, sums, _)| {
             let counts = Class::ALL.into_iter().zip(sums.by_class);
             counts.filter_map(move |(class, count)| {
@@ -26,7 +25,7 @@ impl Exposition {
             "Requests by client, for the heaviest of each upstream; what a client did before it was one of them, and \
              all others, are __other__.",
             requests,
-        )?;
+        );
         let seconds = self.rows().map(|(labels, sums, _)| {
             let time = Duration::from_nanos(sums.upstream_nanos);
             (labels, time.as_secs_f64())
@@ -35,7 +34,7 @@ impl Exposition {
             "tidegate_client_upstream_seconds",
             "Time that a client's requests held of the upstream's concurrency.",
             seconds,
-        )?;
+        );
         let shares = self.rows();
         let shares = shares.filter_map(|(labels, _, share)| Some((labels, share?)));
         out.gauges(

@@ -1,18 +1,16 @@
 //! What the policies decided, and how they stand.
 
-use std::fmt::Error;
 use std::sync::Arc;
 
-use super::histograms::histograms;
 use super::out::Out;
 use super::{Exposition, OTHER, name_of};
 use crate::engine::breaker::State;
-use crate::model::{CacheResult, Phase, Reason, TierId};
+use crate::model::{CacheResult, Reason, TierId};
 use crate::observe::snapshot::CircuitView;
-use crate::observe::tables::{RejectedKey, row_identity};
+use crate::observe::tables::RejectedKey;
 
 impl Exposition {
-    pub(super) fn rejected(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    pub(super) fn rejected(&self, out: &mut Out) {
         let rejected = &self.families.rejected;
         let labels = |reason: &'static str, policy: &'static str, tier: Arc<str>, mode| {
             let mode: &'static str = mode;
@@ -40,70 +38,64 @@ impl Exposition {
         )
     }
 
-    pub(super) fn protection(&self, out: &mut Out<'_>) -> Result<(), Error> {
-        self.limits(out)?;
-        self.rate_limits(out)?;
-        self.issuers(out)?;
-        self.circuits(out)?;
-        self.retries(out)?;
-        self.incidents(out)?;
-        self.slos(out)?;
+    pub(super) fn protection(&self, out: &mut Out) {
+        self.limits(out);
+        self.rate_limits(out);
+        self.issuers(out);
+        self.circuits(out);
+        self.retries(out);
+        self.incidents(out);
+        self.slos(out);
         self.usage(out)
     }
 
-    fn usage(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn usage(&self, out: &mut Out) {
         let usage = &self.snapshot.usage;
         out.gauge(
             "tidegate_usage_pending",
             "Rows of the usage ledger that wait to be written.",
-            None,
             Some(usage.pending),
-        )?;
+        );
         out.gauge(
             "tidegate_usage_written_timestamp_seconds",
             "When the usage ledger was last written; 0: never.",
-            None,
             Some(usage.written),
-        )?;
+        );
         out.counter(
             "tidegate_usage_dropped",
             "Rows of the usage ledger that were lost.",
-            None,
             Some(usage.dropped),
-        )?;
+        );
         out.counter(
             "tidegate_usage_folded",
             "Exchanges whose client the usage ledger put together with others.",
-            None,
             Some(usage.folded),
-        )?;
+        );
         out.counter(
             "tidegate_usage_write_errors",
             "Attempts to write the usage ledger that failed.",
-            None,
             Some(usage.errors),
         )
     }
 
-    fn incidents(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn incidents(&self, out: &mut Out) {
         let causes = self.snapshot.causes.iter();
         out.gauges(
             "tidegate_incident_active",
             "1 for each cause that the diagnosis finds now.",
             causes.map(|(cause, found)| ([("cause", *cause)], u64::from(*found))),
-        )?;
+        );
         out.counter(
             "tidegate_incident_bundles_lost",
             "Bundles of incidents that could not be made or written.",
-            None,
             Some(self.snapshot.bundles_lost),
-        )?;
+        );
         let isolations = self.snapshot.isolations.iter();
         out.gauges(
             "tidegate_isolation_active",
             "Clients, routes and endpoints that operators hold apart now.",
             isolations.map(|(kind, count)| ([("kind", *kind)], *count as u64)),
-        )?;
+        );
         let upstreams = self.snapshot.upstreams.iter();
         let known = upstreams.filter_map(|one| Some((&one.name, one.headroom?)));
         out.gauges(
@@ -114,7 +106,7 @@ impl Exposition {
     }
 
     /// The worst of all who are held to each objective: no label tells of a client.
-    fn slos(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn slos(&self, out: &mut Out) {
         let slos = || self.snapshot.slos.iter();
         let burn = slos().flat_map(|slo| {
             let rates = slo.burn.iter();
@@ -124,13 +116,13 @@ impl Exposition {
             "tidegate_slo_burn_rate",
             "How many times too fast the error budget burns; the worst of all who are held to the objective.",
             burn,
-        )?;
+        );
         let budget = slos().filter_map(|slo| Some(([("slo", &*slo.name)], slo.budget?)));
         out.gauges(
             "tidegate_slo_budget_remaining_ratio",
             "The part of the last six hours' error budget that is left; below 0: overdrawn.",
             budget,
-        )?;
+        );
         let quantile = slos().filter_map(|slo| {
             let quantile = slo.quantile?.as_secs_f64();
             Some(([("slo", &*slo.name)], quantile))
@@ -139,7 +131,7 @@ impl Exposition {
             "tidegate_slo_latency_seconds",
             "The quantile that the objective bounds, over its window.",
             quantile,
-        )?;
+        );
         let missing = slos().flat_map(|slo| {
             let signals = slo.missing.iter();
             signals
@@ -152,17 +144,17 @@ impl Exposition {
         )
     }
 
-    fn issuers(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn issuers(&self, out: &mut Out) {
         let issuers = || self.snapshot.issuers.iter();
         let keys = issuers().map(|one| ([("issuer", &*one.url)], one.keys));
         let help = "Keys known of an issuer of tokens; 0: none of its tokens is believed.";
-        out.gauges("tidegate_issuer_keys", help, keys)?;
+        out.gauges("tidegate_issuer_keys", help, keys);
         let failures = issuers().map(|one| ([("issuer", &*one.url)], one.failures));
         let help = "Fetches of an issuer's keys that failed; what was known stays.";
         out.counters("tidegate_issuer_fetch_failures", help, failures)
     }
 
-    fn rate_limits(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn rate_limits(&self, out: &mut Out) {
         let limits = &self.snapshot.rate_limits;
         let rows = limits.iter().flat_map(|limit| {
             limit.decisions.iter().flat_map(|(mode, passed, refused)| {
@@ -180,7 +172,7 @@ impl Exposition {
             "tidegate_rate_limit_decisions",
             "What rate limits decided about requests; mode observe: what they would have.",
             rows,
-        )?;
+        );
         let evictions = limits
             .iter()
             .map(|limit| ([("policy", &*limit.name)], limit.evictions));
@@ -191,7 +183,7 @@ impl Exposition {
         )
     }
 
-    pub(super) fn caches(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    pub(super) fn caches(&self, out: &mut Out) {
         let caches = || self.snapshot.caches.iter();
         let rows = caches().flat_map(|one| {
             let results = CacheResult::ALL.into_iter().zip(one.results);
@@ -201,13 +193,13 @@ impl Exposition {
             })
         });
         let help = "Requests on routes with a cache, by what it did about them.";
-        out.counters("tidegate_cache_requests", help, rows)?;
+        out.counters("tidegate_cache_requests", help, rows);
         let rows = caches().flat_map(|one| {
             let disk = one.disk.as_ref().map(|(bytes, _)| ("disk", *bytes));
             let tiers = std::iter::once(("memory", one.memory)).chain(disk);
             tiers.map(|(tier, bytes)| ([("cache", &*one.name), ("tier", tier)], bytes))
         });
-        out.gauges("tidegate_cache_bytes", "Bytes that a cache takes.", rows)?;
+        out.gauges("tidegate_cache_bytes", "Bytes that a cache takes.", rows);
         let rows = caches().flat_map(|one| {
             let events = one.disk.iter().flat_map(|(_, events)| events);
             events.map(|(event, count)| ([("cache", &*one.name), ("event", *event)], *count))
@@ -217,19 +209,19 @@ impl Exposition {
         out.counters("tidegate_cache_disk_events", help, rows)
     }
 
-    fn limits(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn limits(&self, out: &mut Out) {
         let upstreams = || self.snapshot.upstreams.iter();
         let acting = upstreams().filter(|one| one.limit.mode != "off");
         out.gauges(
             "tidegate_concurrency_limit",
             "Requests an upstream may work on at once.",
             acting.map(|one| ([("upstream", &*one.name)], u64::from(one.limit.limit))),
-        )?;
+        );
         out.gauges(
             "tidegate_queue_depth",
             "Requests that wait for a slot at an upstream.",
             upstreams().map(|one| ([("upstream", &*one.name)], u64::from(one.limit.waiting))),
-        )?;
+        );
         out.gauges(
             "tidegate_streams",
             "Endless responses of an upstream, which hold no slot.",
@@ -237,26 +229,7 @@ impl Exposition {
         )
     }
 
-    /// How long requests waited in line.
-    pub(super) fn queue_waits(&self, out: &mut String) -> Result<(), Error> {
-        let phases = &self.families.phases;
-        let rows = phases.iter().filter_map(|(key, row)| {
-            let upstream = self.upstream_name(Some(row_identity(key)?));
-            Some(([("upstream", upstream)], row.get(Phase::Queue as usize)?))
-        });
-        let other = phases.other().and_then(|(row, _)| {
-            let queue = row.get(Phase::Queue as usize)?;
-            Some(([("upstream", OTHER.into())], queue))
-        });
-        histograms(
-            out,
-            "tidegate_queue_wait",
-            "Time requests waited for a slot at their upstream.",
-            rows.chain(other),
-        )
-    }
-
-    fn circuits(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn circuits(&self, out: &mut Out) {
         let upstreams = self.snapshot.upstreams.iter();
         let upstreams: Vec<&CircuitView> = upstreams.map(|one| &one.circuit).collect();
         let routes: Vec<&CircuitView> = self.snapshot.route_circuits.iter().collect();
@@ -273,7 +246,7 @@ impl Exposition {
                 })
             });
             let help = "1 for the state the breaker is in.";
-            out.gauges(&format!("{prefix}_state"), help, states)?;
+            out.gauges(&format!("{prefix}_state"), help, states);
             let transitions = circuits.iter().flat_map(|one| {
                 one.transitions.iter().map(move |(from, to, count)| {
                     let (from, to) = (from.as_str(), to.as_str());
@@ -281,12 +254,11 @@ impl Exposition {
                 })
             });
             let help = "Changes of the breaker's state.";
-            out.counters(&format!("{prefix}_transitions"), help, transitions)?;
+            out.counters(&format!("{prefix}_transitions"), help, transitions);
         }
-        Ok(())
     }
 
-    fn retries(&self, out: &mut Out<'_>) -> Result<(), Error> {
+    fn retries(&self, out: &mut Out) {
         let upstreams = || self.snapshot.upstreams.iter();
         let mut rows = Vec::new();
         for one in upstreams() {
@@ -303,14 +275,14 @@ impl Exposition {
             "tidegate_retries",
             "Requests sent again, by what had failed; mode observe: those that would have been.",
             rows,
-        )?;
+        );
         let rows = upstreams().flat_map(|one| {
             let (made, observed) = one.ejections;
             let labels = move |mode| [("upstream", &*one.name), ("mode", mode)];
             [(labels("enforce"), made), (labels("observe"), observed)]
         });
         let help = "Ejections of endpoints; mode observe: those that would have been.";
-        out.counters("tidegate_ejections", help, rows)?;
+        out.counters("tidegate_ejections", help, rows);
         let rows = upstreams();
         let rows = rows.map(|one| ([("upstream", &*one.name)], one.retries.budget_remaining));
         out.gauges(

@@ -1,3 +1,6 @@
+use prost::Message as _;
+
+use super::proto::{MetricFamily, MetricType};
 use super::*;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::breaker::{Breaker, Config, State};
@@ -89,11 +92,24 @@ fn snapshot() -> Snapshot {
     }
 }
 
-fn scrape() -> String {
+fn scraped(format: Format) -> Vec<u8> {
     let metrics = metrics_of(&[answered(), answered(), refused()]);
     let status = Status::default();
     status.reloaded(SystemClock, Err("no".into()));
-    render(&metrics, &directories(), snapshot(), &status).unwrap()
+    render(format, &metrics, &directories(), snapshot(), &status)
+}
+
+fn scrape() -> String {
+    String::from_utf8(scraped(Format::OpenMetrics)).unwrap()
+}
+
+/// The families of a binary answer.
+fn decode(mut bytes: &[u8]) -> Vec<MetricFamily> {
+    let mut families = Vec::new();
+    while !bytes.is_empty() {
+        families.push(MetricFamily::decode_length_delimited(&mut bytes).unwrap());
+    }
+    families
 }
 
 #[test]
@@ -110,6 +126,7 @@ fn a_scrape_holds_every_family_with_its_labels() {
         "http_server_request_duration_seconds_bucket{le=\"0.025\",http_route=\"\",http_request_method=\"GET\",http_response_status_code=\"404\"} 1",
         "http_client_request_duration_seconds_count{upstream=\"orders\",endpoint=\"10.0.0.1:8080\",http_request_method=\"GET\",http_response_status_code=\"200\"} 2",
         "tidegate_phase_duration_seconds_sum{upstream=\"orders\",phase=\"connect\"} 0.008",
+        "tidegate_endpoint_phase_duration_seconds_sum{upstream=\"orders\",endpoint=\"10.0.0.1:8080\",phase=\"wait\"} 0.008",
         "tidegate_rejected_total{reason=\"no_route\",policy=\"router\",tier=\"\",mode=\"enforce\"} 1",
         "tidegate_concurrency_limit{upstream=\"orders\"} 12",
         "tidegate_queue_depth{upstream=\"orders\"} 3",
@@ -159,8 +176,9 @@ fn a_family_is_described_once_and_every_line_belongs_to_it() {
 
 #[test]
 fn the_older_format_describes_counters_by_their_whole_name() {
-    let text = classic(&scrape());
+    let text = String::from_utf8(scraped(Format::Classic)).unwrap();
     assert!(text.contains("# TYPE tidegate_exchanges_total counter\n"));
+    assert!(text.contains("\ntidegate_exchanges_total{outcome=\"answered\"} 2\n"));
     assert!(text.contains("# HELP tidegate_exchanges_total Finished"));
     assert!(text.contains("# TYPE tidegate_inflight gauge\n"));
     assert!(!text.contains("# UNIT") && !text.contains("# EOF"));
@@ -181,9 +199,13 @@ fn a_trace_that_is_sent_stands_beside_its_buckets_in_openmetrics_only() {
     tables.fold(&answered(), Instant::ZERO);
     tables.fold_trace(&record);
     let (_, timed) = tables.families().server.iter().next().unwrap();
-    let mut text = String::new();
-    let labels = [("route", Arc::from("a # {trace_id=\"b\\\n"))];
-    histograms(&mut text, "http", "Time.", [(labels, timed)]).unwrap();
+    let labels = [("route", "a # {trace_id=\"b\\\n")];
+    let written = |format| {
+        let mut out = Out::new(format);
+        out.histograms("http_seconds", "Time.", [(labels, timed)]);
+        out.finish()
+    };
+    let text = String::from_utf8(written(Format::OpenMetrics)).unwrap();
     let line = "http_seconds_bucket{le=\"0.025\",route=\"a # {trace_id=\\\"b\\\\\\n\"} 1";
     let named = format!("{line} # {{trace_id=\"{trace:032x}\"}} 0.021 1790000000.144456");
     assert!(
@@ -191,14 +213,57 @@ fn a_trace_that_is_sent_stands_beside_its_buckets_in_openmetrics_only() {
         "{named} is not in\n{text}"
     );
     assert_eq!(text.matches("# {trace_id=\"4bf9").count(), 1);
-    assert!(classic(&text).lines().any(|one| one == line), "{text}");
-    assert!(!classic(&text).contains("4bf9"));
+    let text = String::from_utf8(written(Format::Classic)).unwrap();
+    assert!(text.lines().any(|one| one == line), "{text}");
+    assert!(!text.contains("4bf9"));
+    let families = decode(&written(Format::Protobuf));
+    let histogram = families[0].metric[0].histogram.as_ref().unwrap();
+    let named = histogram.bucket.iter().filter_map(|b| b.exemplar.as_ref());
+    let named: Vec<_> = named.map(|one| (one.value, one.label[0].value())).collect();
+    let trace = format!("{trace:032x}");
+    assert_eq!(named, [(Some(0.021), trace.as_str())]);
+}
+
+#[test]
+fn the_binary_format_says_the_same_with_native_buckets() {
+    let families = decode(&scraped(Format::Protobuf));
+    let text = String::from_utf8(scraped(Format::Classic)).unwrap();
+    let named = |one: &MetricFamily| format!("# TYPE {} {}", one.name(), one.kind().as_str());
+    for family in &families {
+        assert!(text.contains(&named(family)), "{family:?}");
+        assert!(!family.metric.is_empty(), "{family:?}");
+    }
+    let find = |name| families.iter().find(|one| one.name() == name).unwrap();
+    let exchanges = &find("tidegate_exchanges_total").metric[0];
+    assert_eq!(exchanges.label[0].value(), "answered");
+    let counted = exchanges.counter.as_ref().unwrap().value;
+    assert_eq!(counted, Some(2.0));
+    let inflight = find("tidegate_inflight");
+    assert_eq!(inflight.kind(), MetricType::Gauge);
+    assert_eq!(inflight.metric[0].gauge.as_ref().unwrap().value, Some(7.0));
+
+    let server = find("http_server_request_duration_seconds");
+    let histogram = server.metric[0].histogram.as_ref().unwrap();
+    assert_eq!(histogram.sample_count, Some(2));
+    assert_eq!(histogram.bucket.last().unwrap().cumulative_count, Some(2));
+    assert_eq!((histogram.schema, histogram.zero_count), (Some(3), Some(0)));
+    // 21 ms lie between 2^(-45/8) and 2^(-44/8) seconds.
+    assert_eq!(histogram.positive_span[0].offset, Some(-44));
+    assert_eq!(histogram.positive_delta, [2]);
+    let phases = find("tidegate_phase_duration_seconds").metric.iter();
+    let queue = phases.filter(|one| one.label.iter().any(|l| l.value() == "receive"));
+    let zero: u64 = queue
+        .map(|one| one.histogram.as_ref().unwrap().zero_count.unwrap())
+        .sum();
+    assert!(zero <= 1);
 }
 
 #[test]
 fn a_name_out_of_the_directory_is_shown_as_other() {
     let metrics = metrics_of(&[answered()]);
     let empty = Arc::default();
-    let text = render(&metrics, &empty, Snapshot::default(), &Status::default()).unwrap();
+    let (snapshot, status) = (Snapshot::default(), Status::default());
+    let text = render(Format::OpenMetrics, &metrics, &empty, snapshot, &status);
+    let text = String::from_utf8(text).unwrap();
     assert!(text.contains("{upstream=\"__other__\",endpoint=\"__other__\""));
 }
