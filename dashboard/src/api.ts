@@ -99,7 +99,11 @@ export type Endpoint = {
   in_flight: number;
   latency_ms: number | null;
   connections: number;
+  host: Host | null;
 };
+
+/** How an endpoint's host is doing, by its node exporter: parts of 1, and bytes a second. */
+export type Host = { cpu: number; iowait: number; memory: number; memory_slope: number; load: number };
 
 export type UpstreamDetail = {
   name: string;

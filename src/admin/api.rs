@@ -219,6 +219,23 @@ pub struct Endpoint {
     pub latency_ms: Option<f64>,
     /// Open connections, in use or pooled.
     pub connections: u64,
+    /// How its host is doing, by the node exporter that `node` names; none when that is not known.
+    pub host: Option<EndpointHost>,
+}
+
+/// How the host of an endpoint is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointHost {
+    /// The part of all processors' time that was not idle, over the last seconds.
+    pub cpu: f64,
+    /// The part of it in which a disk was waited for.
+    pub iowait: f64,
+    /// The part of its memory that is in use.
+    pub memory: f64,
+    /// By how much that grew lately, in bytes a second.
+    pub memory_slope: f64,
+    /// Tasks that run or wait, the mean of a minute.
+    pub load: f64,
 }
 
 /// What an upstream or a route carried.

@@ -23,6 +23,7 @@ pub(super) use self::slos::{incidents, slos};
 use super::{AdminState, api};
 use crate::clock::SystemClock;
 use crate::config::plan::{HostMatch, Match, PathMatch};
+use crate::engine::upstream::HostLoad;
 use crate::measure::sketch::FineSketch;
 use crate::model::{Phase, RouteId, UpstreamId};
 use crate::observe::access_log::rfc3339;
@@ -173,6 +174,24 @@ fn endpoint(view: &EndpointView) -> api::Endpoint {
         in_flight: view.in_flight,
         latency_ms: milliseconds(view.latency),
         connections: view.connections,
+        host: view.host.map(endpoint_host),
+    }
+}
+
+const fn endpoint_host(host: HostLoad) -> api::EndpointHost {
+    let HostLoad {
+        cpu,
+        iowait,
+        memory,
+        memory_slope,
+        load,
+    } = host;
+    api::EndpointHost {
+        cpu,
+        iowait,
+        memory,
+        memory_slope,
+        load,
     }
 }
 

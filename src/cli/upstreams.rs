@@ -23,6 +23,7 @@ fn table(answer: &Upstreams, style: Style) -> String {
     }
     let mut text = table.render(style);
     text.push_str(&phases(answer, style));
+    text.push_str(&hosts(answer, style));
     for upstream in &answer.upstreams {
         for endpoint in upstream.endpoints.iter().filter(|e| !e.healthy) {
             if let Some(message) = &endpoint.message {
@@ -53,6 +54,30 @@ fn phases(answer: &Upstreams, style: Style) -> String {
                 latency(one.p98_ms).into(),
                 latency(one.p99_ms).into(),
                 latency(one.p99_9_ms).into(),
+            ]);
+        }
+    }
+    if empty {
+        return String::new();
+    }
+    format!("\n{}", table.render(style))
+}
+
+/// How the hosts are doing whose node exporters are known.
+fn hosts(answer: &Upstreams, style: Style) -> String {
+    let mut table = Table::new(["HOST", "CPU", "IOWAIT", "MEMORY", "GROWTH/S", "LOAD"], 1);
+    let mut empty = true;
+    for upstream in &answer.upstreams {
+        for endpoint in &upstream.endpoints {
+            let Some(host) = &endpoint.host else { continue };
+            empty = false;
+            table.row([
+                format!("{} {}", upstream.name, endpoint.address).into(),
+                format!("{:.0}%", host.cpu * 100.0).into(),
+                format!("{:.0}%", host.iowait * 100.0).into(),
+                format!("{:.0}%", host.memory * 100.0).into(),
+                format!("{:+.1} MiB", host.memory_slope / 1_048_576.0).into(),
+                format!("{:.2}", host.load).into(),
             ]);
         }
     }

@@ -194,6 +194,7 @@ fn upstream(upstream: &Upstream) -> RawUpstream {
                     address: Some(one.address.to_string().into()),
                     weight: one.weight.into(),
                     zone: one.zone.as_ref().map(|zone| zone.to_string().into()),
+                    node: one.node.as_ref().map(|url| url.to_string().into()),
                 }
                 .into()
             });

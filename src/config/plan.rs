@@ -242,6 +242,8 @@ pub struct Endpoint {
     pub weight: f64,
     /// Zone, for display and (later) for choosing near ones first.
     pub zone: Option<Arc<str>>,
+    /// The URL of its host's node exporter.
+    pub node: Option<Arc<str>>,
 }
 
 /// Where an endpoint is.

@@ -281,6 +281,7 @@ fn endpoint(address: SocketAddr, weight: f64) -> Endpoint {
         address: EndpointAddress::Socket(address),
         weight,
         zone: None,
+        node: None,
     }
 }
 

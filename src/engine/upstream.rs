@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-pub use self::endpoint::EndpointState;
+pub use self::endpoint::{EndpointState, HostLoad};
 pub use self::lease::{Completion, Lease};
 pub use self::resend::Resend;
 pub use self::throttle::{Throttle, Throttled};

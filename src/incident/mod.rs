@@ -11,6 +11,7 @@ pub mod bundles;
 pub mod diagnose;
 pub mod frozen;
 pub mod history;
+mod hosts;
 pub mod incidents;
 pub mod naming;
 pub mod objectives;

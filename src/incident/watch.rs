@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::diagnose::{self, Cause, EndpointFact, Facts, Harm, Proxy, Subject, Verdict};
 use super::frozen::{Frozen, FrozenUpstream};
 use super::history::History;
+use super::hosts;
 use super::naming::Named;
 use super::past::Past;
 use super::repeats::Repeats;
@@ -240,7 +241,10 @@ impl Watch {
             }
             watched.history.tick(!lagging);
             for verdict in confirmed {
-                diagnosis.add(Named::of(verdict, name, |subject| known.name(subject)));
+                let subject = verdict.subject;
+                let mut named = Named::of(verdict, name, |subject| known.name(subject));
+                named.evidence.extend(hosts::evidence(upstream, subject));
+                diagnosis.add(named);
             }
         }
         diagnosis.sort();
@@ -320,7 +324,7 @@ fn remember(names: &mut HashMap<u64, Box<str>>, key: u64, name: &str) {
     names.entry(key).or_insert_with(|| name.into());
 }
 
-fn id(endpoint: &EndpointState) -> u64 {
+pub(super) fn id(endpoint: &EndpointState) -> u64 {
     endpoint.id().index() as u64
 }
 

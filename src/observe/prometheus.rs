@@ -28,6 +28,7 @@ use super::snapshot::Snapshot;
 use super::status::Status;
 use super::tables::{Families, OUTCOMES, row_identity};
 use crate::engine::registry::{Directories, Directory};
+use crate::engine::upstream::HostLoad;
 
 /// The label value of everything beyond a family's bound.
 const OTHER: &str = "__other__";
@@ -270,6 +271,7 @@ impl Exposition {
             "1 when an endpoint takes requests.",
             endpoints,
         );
+        self.hosts(out);
         let listeners = self.snapshot.listeners.iter();
         let listeners = listeners.map(|l| ([("listener", &*l.name)], l.connections));
         out.gauges(
@@ -284,6 +286,30 @@ impl Exposition {
             "Open client connections that lie idle and hold next to no memory.",
             listeners,
         )
+    }
+
+    /// How the hosts of endpoints are doing, where their node exporters are known.
+    fn hosts(&self, out: &mut Out) {
+        type Number = fn(&HostLoad) -> f64;
+        let cpu = "The part of the processors' time that is used on an endpoint's host.";
+        let iowait = "The part of the processors' time that waits for disks on an endpoint's host.";
+        let memory = "The part of the memory that is used on an endpoint's host.";
+        for (what, help, of) in [
+            ("cpu", cpu, (|host| host.cpu) as Number),
+            ("iowait", iowait, |host| host.iowait),
+            ("memory", memory, |host| host.memory),
+        ] {
+            let rows = self.snapshot.upstreams.iter().flat_map(|upstream| {
+                upstream.endpoints.iter().filter_map(move |endpoint| {
+                    let labels = [
+                        ("upstream", &*upstream.name),
+                        ("endpoint", &endpoint.address),
+                    ];
+                    Some((labels, of(endpoint.host.as_ref()?)))
+                })
+            });
+            out.gauges(&format!("tidegate_endpoint_host_{what}_ratio"), help, rows);
+        }
     }
 
     fn configuration(&self, out: &mut Out) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::breaker::{Report, State};
+use crate::engine::upstream::HostLoad;
 use crate::model::CacheResult;
 
 /// The whole data plane at one moment.
@@ -258,4 +259,6 @@ pub struct EndpointView {
     pub latency: Option<Duration>,
     /// Open connections, in use or pooled.
     pub connections: u64,
+    /// How its host is doing; none when that is not known.
+    pub host: Option<HostLoad>,
 }

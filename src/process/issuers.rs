@@ -1,25 +1,15 @@
-//! Fetches the keys of those who issue tokens, again and again. What was fetched last stays while an issuer
+//! Keeps the keys of those who issue tokens fresh. What was fetched last stays while an issuer
 //! cannot be reached.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
-use tokio_rustls::TlsConnector;
 
+use super::fetch::{self, NotFetched};
 use crate::clients::Issuer;
 use crate::clock::{Instant, SystemClock};
-use crate::proxy;
 use crate::proxy::worker::Shared;
 
 /// How often it is looked whether something is due.
@@ -33,25 +23,13 @@ const LEAST: Duration = Duration::from_secs(30);
 /// The largest answer.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Why an issuer's keys were not fetched.
+/// Why an issuer's keys are not renewed.
 #[derive(Debug, thiserror::Error)]
-enum NotFetched {
+enum NotRenewed {
     #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
-    #[error("{0}")]
-    Tls(#[from] proxy::live::TlsError),
-    #[error("it answered {0}")]
-    Status(StatusCode),
-    #[error("its answer cannot be read: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
+    Fetch(#[from] NotFetched),
     #[error("{0}")]
     Keys(#[from] crate::clients::NoKeySet),
-    #[error("this is no URL to fetch from")]
-    Url,
-    #[error("it did not answer within {PATIENCE:?}")]
-    Late,
 }
 
 /// When an issuer was asked, and when it will be.
@@ -96,10 +74,10 @@ pub(super) async fn fetch(shared: Arc<Shared>) {
 
 /// Fetches once; whether that succeeded.
 async fn renew(url: &str, issuer: &Issuer) -> bool {
-    let until = SystemClock.to_std(SystemClock.now().after(PATIENCE));
-    let fetched = tokio::time::timeout_at(tokio::time::Instant::from_std(until), get(url)).await;
-    let fetched = fetched.unwrap_or(Err(NotFetched::Late));
-    match fetched.and_then(|text| Ok(issuer.replace(&text)?)) {
+    const TYPES: &str = "application/jwk-set+json, application/json";
+    let fetched = fetch::get(url, TYPES, MOST_BYTES, PATIENCE).await;
+    let renewed = fetched.map_err(NotRenewed::from);
+    match renewed.and_then(|text| Ok(issuer.replace(&text)?)) {
         Ok(()) => true,
         Err(error) => {
             issuer.failed();
@@ -107,46 +85,4 @@ async fn renew(url: &str, issuer: &Issuer) -> bool {
             false
         }
     }
-}
-
-async fn get(url: &str) -> Result<Bytes, NotFetched> {
-    let uri: Uri = url.parse().map_err(|_invalid| NotFetched::Url)?;
-    let host = uri.host().ok_or(NotFetched::Url)?;
-    let is_tls = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let socket = TcpStream::connect((bare, port)).await?;
-    if !is_tls {
-        return ask(socket, &uri).await;
-    }
-    let name = ServerName::try_from(bare.to_owned()).map_err(|_invalid| NotFetched::Url)?;
-    let connector = TlsConnector::from(proxy::system_tls()?);
-    ask(connector.connect(name, socket).await?, &uri).await
-}
-
-async fn ask<S>(stream: S, uri: &Uri) -> Result<Bytes, NotFetched>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let request = Request::get(target)
-        .header(http::header::HOST, authority)
-        .header(
-            http::header::ACCEPT,
-            "application/jwk-set+json, application/json",
-        )
-        .body(Empty::<Bytes>::new())
-        .map_err(|_invalid| NotFetched::Url)?;
-    let response = sender.send_request(request).await?;
-    if response.status() != StatusCode::OK {
-        return Err(NotFetched::Status(response.status()));
-    }
-    let body = Limited::new(response.into_body(), MOST_BYTES)
-        .collect()
-        .await;
-    connection.abort();
-    Ok(body.map_err(NotFetched::Body)?.to_bytes())
 }

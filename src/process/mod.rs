@@ -6,6 +6,7 @@
 mod automatic;
 mod bundles;
 mod changes;
+mod fetch;
 mod handover;
 mod heartbeat;
 mod incidents;
@@ -13,6 +14,7 @@ mod inflight;
 mod isolations;
 mod issuers;
 mod load;
+mod nodes;
 mod quotas;
 mod snapshot;
 mod state;
@@ -292,6 +294,7 @@ impl Process {
             changes::Changes::new(events),
         ));
         tokio::spawn(issuers::fetch(Arc::clone(&self.shared)));
+        tokio::spawn(nodes::watch(Arc::clone(&self.upstreams)));
         tokio::spawn(Arc::clone(&self.quotas).keep());
         tokio::spawn(Arc::clone(&self.keeper).keep());
     }

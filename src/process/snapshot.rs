@@ -214,6 +214,7 @@ impl Views {
             in_flight: u64::from(endpoint.in_flight()),
             latency: endpoint.latency(now),
             connections: self.shared.upstream_connections.iter().map(open).sum(),
+            host: endpoint.host(),
         }
     }
 }

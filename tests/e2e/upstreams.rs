@@ -5,7 +5,7 @@ use std::io::{BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -40,6 +40,52 @@ fn healthy(proxy: &Proxy, address: &str) -> Option<bool> {
         .iter()
         .find(|endpoint| endpoint["address"] == address)
         .and_then(|endpoint| endpoint["healthy"].as_bool())
+}
+
+#[test]
+fn a_node_exporter_says_how_the_host_is_doing_until_it_is_gone() {
+    let origin = Origin::http1(|_| Reply::ok("fine"));
+    let asked = Arc::new(AtomicU64::new(0));
+    let there = Arc::new(AtomicBool::new(true));
+    let (count, is_there) = (Arc::clone(&asked), Arc::clone(&there));
+    let exporter = Origin::http1(move |seen| {
+        if seen.path != "/metrics" || !is_there.load(Ordering::SeqCst) {
+            return Reply::new(503);
+        }
+        // Of each ten seconds of two processors, four are idle and two wait for a disk.
+        let at = count.fetch_add(1, Ordering::SeqCst);
+        Reply::ok(format!(
+            "node_cpu_seconds_total{{cpu=\"0\",mode=\"idle\"}} {}\n\
+             node_cpu_seconds_total{{cpu=\"0\",mode=\"iowait\"}} {}\n\
+             node_cpu_seconds_total{{cpu=\"1\",mode=\"user\"}} {}\n\
+             node_load1 0.5\nnode_memory_MemTotal_bytes 4096\nnode_memory_MemAvailable_bytes 1024\n",
+            100 + 4 * at,
+            2 * at,
+            4 * at
+        ))
+    });
+    let (at, node) = (origin.address(), exporter.address());
+    let proxy = Proxy::start(&format!(
+        "[upstreams.app]\nendpoints = [{{ address = \"{at}\", node = \"http://{node}/metrics\" }}]\n"
+    ));
+    let host = || {
+        let upstreams = proxy.admin_get("/api/v1/upstreams").json();
+        upstreams["upstreams"][0]["endpoints"][0]["host"].clone()
+    };
+    assert_eq!(host(), Value::Null);
+    eventually("two answers", PATIENCE, || host() != Value::Null);
+    let seen = host();
+    assert_eq!([&seen["cpu"], &seen["iowait"]], [0.4, 0.2]);
+    assert_eq!([&seen["memory"], &seen["load"]], [0.75, 0.5]);
+    let endpoint = at.to_string();
+    let labels = [("upstream", "app"), ("endpoint", endpoint.as_str())];
+    let cpu = proxy
+        .metrics()
+        .value("tidegate_endpoint_host_cpu_ratio", &labels);
+    assert_eq!(cpu, Some(0.4));
+    there.store(false, Ordering::SeqCst);
+    eventually("nothing to be known", PATIENCE, || host() == Value::Null);
+    assert_eq!(proxy.get("/").status, 200);
 }
 
 #[test]

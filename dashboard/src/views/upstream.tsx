@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { HoldBreaker, Isolate, isolations } from "../actions";
-import type { Endpoint, MomentOfUpstream, UpstreamDetail } from "../api";
+import type { Endpoint, Host, MomentOfUpstream, UpstreamDetail } from "../api";
 import { Chart, HeatMap } from "../charts";
 import * as live from "../live";
 import { useStore } from "../store";
@@ -162,6 +162,7 @@ function Endpoints({ upstream, endpoints }: { upstream: string; endpoints: Endpo
   const able = useStore(isolations) !== null;
   const slowest = Math.max(...endpoints.map((one) => one.latency_ms ?? 0), 1);
   const busiest = Math.max(...endpoints.map((one) => one.in_flight), 1);
+  const hosts = endpoints.some((one) => one.host);
   return (
     <Card title="Endpoints, against each other" aside={<span class="muted">latency as a moving average</span>} class="wide">
       <Table class="rows">
@@ -173,6 +174,7 @@ function Endpoints({ upstream, endpoints }: { upstream: string; endpoints: Endpo
             <th scope="col">In flight</th>
             <th scope="col" class="num">Connections</th>
             <th scope="col" class="num">Weight</th>
+            {hosts && <th scope="col">Its host</th>}
             {able && <th scope="col"><span class="hidden">Act</span></th>}
           </tr>
         </thead>
@@ -203,6 +205,7 @@ function Endpoints({ upstream, endpoints }: { upstream: string; endpoints: Endpo
               </td>
               <td class="num">{count(one.connections)}</td>
               <td class="num">{one.weight}</td>
+              {hosts && <td>{one.host && <HostLoad host={one.host} />}</td>}
               {able && (
                 <td class="num">
                   <button type="button" onClick={() => setOut(one.address)}>
@@ -216,6 +219,21 @@ function Endpoints({ upstream, endpoints }: { upstream: string; endpoints: Endpo
       </Table>
       {out && <Isolate kind="endpoint" subject={`${upstream}/${out}`} onClose={() => setOut(null)} />}
     </Card>
+  );
+}
+
+function HostLoad({ host }: { host: Host }) {
+  const { cpu, iowait, memory, memory_slope: slope } = host;
+  const grows = Math.abs(slope) >= 1024 && `, ${slope > 0 ? "growing" : "shrinking"} by ${bytes(Math.abs(slope))}/s`;
+  return (
+    <span class="load">
+      <Meter value={cpu} max={1} tone={cpu > 0.9 ? "bad" : "quiet"} label={`Processors ${percent(cpu)}`} />
+      <b class="num">{percent(cpu)}</b>
+      <small class="muted">
+        {iowait >= 0.01 && `disks ${percent(iowait)}, `}memory {percent(memory)}
+        {grows}
+      </small>
+    </span>
   );
 }
 

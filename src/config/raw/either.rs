@@ -20,6 +20,8 @@ pub(crate) struct RawEndpoint {
     pub(crate) weight: Spanned<f64>,
     /// Zone.
     pub(crate) zone: Option<Spanned<String>>,
+    /// Its host's node exporter.
+    pub(crate) node: Option<Spanned<String>>,
 }
 
 /// One endpoint with its properties.
@@ -36,6 +38,9 @@ struct EndpointTable {
     /// Zone, for display.
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<Spanned<String>>,
+    /// The node exporter of its host, `http://host:9100/metrics`, asked every five seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<Spanned<String>>,
 }
 
 impl Default for EndpointTable {
@@ -44,6 +49,7 @@ impl Default for EndpointTable {
             address: None,
             weight: 1.0.into(),
             zone: None,
+            node: None,
         }
     }
 }
@@ -54,6 +60,7 @@ impl From<EndpointTable> for RawEndpoint {
             address: table.address,
             weight: table.weight,
             zone: table.zone,
+            node: table.node,
         }
     }
 }
@@ -91,6 +98,7 @@ impl Serialize for RawEndpoint {
             address: self.address.clone(),
             weight: self.weight.clone(),
             zone: self.zone.clone(),
+            node: self.node.clone(),
         }
         .serialize(serializer)
     }

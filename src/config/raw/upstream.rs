@@ -13,7 +13,7 @@ use crate::config::units::Time;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RawUpstream {
-    /// Where the service is: addresses, or tables with address, weight and zone.
+    /// Where the service is: addresses, or tables with address, weight, zone and node.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub(crate) endpoints: Option<Spanned<Vec<Spanned<RawEndpoint>>>>,

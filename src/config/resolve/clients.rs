@@ -107,6 +107,11 @@ impl Check<'_> {
             let (path, _) = self.read_file(raw)?;
             return Some(Jwks::File(path));
         }
+        self.http_url(raw).map(Jwks::Url)
+    }
+
+    /// A URL that is fetched from.
+    pub(super) fn http_url(&mut self, raw: &Spanned<String>) -> Option<Arc<str>> {
         let uri: Option<http::Uri> = raw.parse().ok();
         let good = uri.is_some_and(|uri| {
             uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))
@@ -116,7 +121,7 @@ impl Check<'_> {
             self.error(raw.span(), message);
             return None;
         }
-        Some(Jwks::Url(raw.as_str().into()))
+        Some(raw.as_str().into())
     }
 
     fn known(&mut self, raw: &Spanned<RawKnown>, tiers: &[Arc<str>]) -> Option<Known> {

@@ -170,6 +170,7 @@ impl Check<'_> {
             address,
             weight,
             zone: raw.zone.as_ref().map(|zone| zone.as_str().into()),
+            node: raw.node.as_ref().and_then(|url| self.http_url(url)),
         };
         Some((scheme, endpoint, place))
     }

@@ -130,6 +130,7 @@ fn checked(address: EndpointAddress, probe: Probe, protocol: Protocol) -> plan::
         address,
         weight: 1.0,
         zone: None,
+        node: None,
     };
     let mut config = upstream("orders", Endpoints::Fixed(vec![endpoint]));
     config.protocol = protocol;

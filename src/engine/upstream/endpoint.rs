@@ -28,6 +28,22 @@ pub struct EndpointState {
     retired: AtomicBool,
     isolated: AtomicBool,
     message: ArcSwapOption<String>,
+    host: ArcSwapOption<HostLoad>,
+}
+
+/// How the host of an endpoint is doing, by its node exporter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HostLoad {
+    /// The part of all processors' time that was not idle, over the last seconds.
+    pub cpu: f64,
+    /// The part of it in which a processor was idle because a disk was waited for.
+    pub iowait: f64,
+    /// The part of its memory that is in use.
+    pub memory: f64,
+    /// By how much that grew lately: bytes a second.
+    pub memory_slope: f64,
+    /// Tasks that run or wait for a processor or a disk, the mean of a minute.
+    pub load: f64,
 }
 
 /// What a reload may change about an endpoint without making it another.
@@ -35,6 +51,7 @@ pub struct EndpointState {
 struct Traits {
     weight: f64,
     zone: Option<Arc<str>>,
+    node: Option<Arc<str>>,
 }
 
 impl EndpointState {
@@ -52,6 +69,7 @@ impl EndpointState {
             traits: ArcSwap::from_pointee(Traits {
                 weight: 1.0,
                 zone: None,
+                node: None,
             }),
             slot: Slot::default(),
             stats: EndpointStats::default(),
@@ -60,6 +78,7 @@ impl EndpointState {
             retired: AtomicBool::new(false),
             isolated: AtomicBool::new(false),
             message: ArcSwapOption::empty(),
+            host: ArcSwapOption::empty(),
         }
     }
 
@@ -91,6 +110,23 @@ impl EndpointState {
     #[must_use]
     pub fn zone(&self) -> Option<Arc<str>> {
         self.traits.load().zone.clone()
+    }
+
+    /// The URL of its host's node exporter.
+    #[must_use]
+    pub fn node(&self) -> Option<Arc<str>> {
+        self.traits.load().node.clone()
+    }
+
+    /// How its host is doing; none when that is not known.
+    #[must_use]
+    pub fn host(&self) -> Option<HostLoad> {
+        self.host.load().as_deref().copied()
+    }
+
+    /// Says how its host is doing.
+    pub fn set_host(&self, host: Option<HostLoad>) {
+        self.host.store(host.map(Arc::new));
     }
 
     /// Requests it is working on.
@@ -168,6 +204,7 @@ impl EndpointState {
         self.traits.store(Arc::new(Traits {
             weight: described.weight,
             zone: described.zone.clone(),
+            node: described.node.clone(),
         }));
     }
 

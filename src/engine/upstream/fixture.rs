@@ -18,6 +18,7 @@ pub(crate) fn listed(ports: &[u16]) -> Vec<plan::Endpoint> {
         address: address(port),
         weight: 1.0,
         zone: None,
+        node: None,
     };
     ports.iter().map(endpoint).collect()
 }
