@@ -19,6 +19,7 @@ pub mod export;
 pub mod flamegraph;
 pub mod host;
 pub mod inflight;
+pub mod keys;
 pub mod log_writer;
 mod names;
 pub mod process;

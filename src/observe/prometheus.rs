@@ -22,11 +22,12 @@ use self::out::Out;
 use super::accounts::Series as ClientSeries;
 use super::collector::Metrics;
 use super::export::Exported;
+use super::keys::row_identity;
 use super::process::Process;
 use super::series::Series;
 use super::snapshot::Snapshot;
 use super::status::Status;
-use super::tables::{Families, OUTCOMES, row_identity};
+use super::tables::{Families, OUTCOMES};
 use crate::engine::registry::{Directories, Directory};
 use crate::engine::upstream::HostLoad;
 

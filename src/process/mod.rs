@@ -6,6 +6,7 @@
 mod automatic;
 mod bundles;
 mod changes;
+mod drain;
 mod fetch;
 mod handover;
 mod heartbeat;
@@ -13,20 +14,21 @@ mod incidents;
 mod inflight;
 mod isolations;
 mod issuers;
+mod listeners;
 mod load;
 mod nodes;
+mod parts;
 mod quotas;
+mod reload;
 mod snapshot;
 mod state;
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -34,45 +36,34 @@ use crate::admin;
 use crate::cache::Caches;
 use crate::clients::Registry;
 use crate::clock::SystemClock;
-use crate::config::plan::{self, Bind, HedgeAfter, Plan};
-use crate::config::{Source, diff, explain, watch};
+use crate::config::plan::{Bind, Plan};
+use crate::config::{Source, explain, watch};
 use crate::discovery::dns::Discovery;
-use crate::discovery::health::{Checks, Tls};
+use crate::discovery::health::Checks;
 use crate::engine::breaker::Order;
 use crate::engine::circuit::Mode;
-use crate::engine::overload::{Overload, Pulse};
-use crate::engine::rate::{self, Limits};
+use crate::engine::rate::Limits;
 use crate::engine::registry::Directories;
-use crate::engine::route::{Described, Routes};
-use crate::engine::upstream::{EndpointState, Upstreams};
-use crate::incident::watch::{AskProxy, Latest, Watch};
-use crate::model::RateLimitId;
-use crate::observe::accounts::KnownClient;
+use crate::engine::route::Routes;
+use crate::engine::upstream::Upstreams;
+use crate::incident::watch::Latest;
 use crate::observe::collector::{Collector, Tap};
 use crate::observe::events::Events;
 use crate::observe::host::Host;
 use crate::observe::status::Status;
-use crate::observe::timeline::{Drawer, Timelines};
-use crate::proxy::listener::{self, Bound};
-use crate::proxy::live::{Connections, Connectors, Live, LiveListener, States};
-use crate::proxy::worker::{self, Command, Handle, Shared};
+use crate::observe::timeline::Timelines;
+use crate::proxy::listener::Bound;
+use crate::proxy::live::{Connections, Connectors, Live, States};
+use crate::proxy::worker::{self, Handle, Shared};
 use crate::usage::Ledger;
 use crate::usage::writer::Writer;
 
 pub use handover::Inherited;
 
 use self::incidents::Promises;
+use self::parts::{check_tls, collector, described, drawer, host, rate_limits, shared, watch};
 use self::quotas::Quotas;
 use self::state::State;
-
-/// How long the observer may take, after the last exchange, to write what it holds.
-const OBSERVER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-/// How long the ledger may take after that.
-const LEDGER_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-/// How long each cache may take to write what it stored last.
-const CACHE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
-/// How often a drain looks whether the workers have ended.
-const DRAIN_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why the process could not start, or go on.
 #[derive(Debug, thiserror::Error)]
@@ -309,70 +300,6 @@ impl Process {
         Ok(())
     }
 
-    /// Binds and loads what `plan` listens on and is not open yet; touches nothing that runs.
-    fn open(&self, plan: &Plan, inherited: &mut Inherited) -> Result<Vec<Opened>, Error> {
-        let mut opened = Vec::new();
-        for listener in &plan.listeners {
-            let former = self.listeners.get(&listener.name);
-            let connections =
-                former.map_or_else(Arc::default, |open| Arc::clone(&open.connections));
-            let live = Arc::new(LiveListener::build(listener, connections)?);
-            let sockets = match former {
-                Some(open) if open.bind == listener.bind => Vec::new(),
-                _ => match inherited.take(&listener.bind) {
-                    Some(sockets) => sockets,
-                    None => listener::bind(&listener.bind, plan.server.workers)?,
-                },
-            };
-            opened.push(Opened { live, sockets });
-        }
-        Ok(opened)
-    }
-
-    /// Puts what was opened to use.
-    fn adopt(&mut self, opened: Vec<Opened>) {
-        let mut views = Vec::new();
-        for Opened { live, sockets } in opened {
-            let name = Arc::clone(&live.listener.name);
-            if sockets.is_empty() {
-                for worker in &self.workers {
-                    worker.tell(Command::Update(Arc::clone(&live)));
-                }
-            } else {
-                if self.listeners.contains_key(&name) {
-                    self.close(&name);
-                }
-                self.sockets.keep(&live.listener.bind, &sockets);
-                let workers = self.workers.len().max(1);
-                for (index, socket) in sockets.into_iter().enumerate() {
-                    if let Some(worker) = self.workers.get(index % workers) {
-                        worker.tell(Command::Listen(socket, Arc::clone(&live)));
-                    }
-                }
-            }
-            let open = Open {
-                bind: live.listener.bind.clone(),
-                connections: Arc::clone(&live.connections),
-            };
-            views.push((
-                Arc::clone(&name),
-                self.sockets.address(&open.bind),
-                Arc::clone(&open.connections),
-            ));
-            self.listeners.insert(name, open);
-        }
-        self.views.set_listeners(views);
-    }
-
-    fn close(&mut self, name: &Arc<str>) {
-        for worker in &self.workers {
-            worker.tell(Command::Unlisten(Arc::clone(name)));
-        }
-        if let Some(open) = self.listeners.remove(name) {
-            self.sockets.forget(&open.bind);
-        }
-    }
-
     /// Serves the admin API; its address.
     fn serve_admin(
         &mut self,
@@ -515,264 +442,6 @@ impl Process {
         }
         Ok(())
     }
-
-    /// Loads the configuration again: takes it whole, or keeps the old one.
-    fn reload(&mut self) -> Result<String, String> {
-        let result = self.try_reload();
-        let detail = match &result {
-            Ok(hash) => json!({ "taken": true, "hash": hash }),
-            Err(error) => json!({ "taken": false, "error": error }),
-        };
-        self.events.tell("reload", "configuration", detail);
-        match &result {
-            Ok(hash) => tracing::info!(%hash, "configuration reloaded"),
-            Err(error) => tracing::error!("configuration not reloaded, the old one stays: {error}"),
-        }
-        self.status.reloaded(
-            SystemClock,
-            result.as_ref().map(|_| ()).map_err(Clone::clone),
-        );
-        result
-    }
-
-    fn try_reload(&mut self) -> Result<String, String> {
-        let mut plan = self
-            .source
-            .load(self.fd_limit)
-            .map_err(|error| error.to_string())?;
-        let old = self.plan.load_full();
-        let changes = diff::diff(&old, &plan);
-        for change in &changes {
-            let restart = if change.needs_restart {
-                " (needs a restart)"
-            } else {
-                ""
-            };
-            tracing::info!("configuration: {change}{restart}");
-        }
-        // What only a restart can change stays as it is.
-        plan.server.workers = old.server.workers;
-        plan.server.max_connections = old.server.max_connections;
-        plan.server.state_dir.clone_from(&old.server.state_dir);
-        plan.admin = old.admin.clone();
-        plan.clients.hash_key.clone_from(&old.clients.hash_key);
-        let plan = Arc::new(plan);
-        let connectors = Connectors::load(&plan).map_err(|error| error.to_string())?;
-        let opened = self
-            .open(&plan, &mut Inherited::default())
-            .map_err(|error| error.to_string())?;
-        let former = self.shared.live.load();
-        let hasher = Arc::clone(former.clients.hasher());
-        let clients = Registry::load(&plan.clients, hasher, Some(&former.clients))
-            .map_err(|error| error.to_string())?;
-        drop(former);
-        // Nothing fails from here on, and nothing that runs has been touched before.
-        let now = SystemClock.now();
-        let states = States {
-            upstreams: self.upstreams.apply(&plan, &self.directories, now),
-            routes: self.routes.apply(described(&plan), now),
-            limits: self
-                .limits
-                .apply(rate_limits(&plan, &self.directories), quotas::now()),
-            caches: self.caches.apply(&plan.caches),
-        };
-        let clients = Arc::new(clients);
-        let live = Live::new(
-            Arc::clone(&plan),
-            &connectors,
-            &states,
-            clients,
-            &self.directories,
-        );
-        self.shared
-            .overload
-            .update(plan.server.overload, plan.tiers.len());
-        self.shared.live.store(Arc::new(live));
-        self.shared.generation.fetch_add(1, Ordering::Release);
-        let gone: Vec<Arc<str>> = self
-            .listeners
-            .keys()
-            .filter(|name| {
-                !plan
-                    .listeners
-                    .iter()
-                    .any(|listener| listener.name == **name)
-            })
-            .cloned()
-            .collect();
-        for name in &gone {
-            self.close(name);
-        }
-        self.adopt(opened);
-        self.collector.apply(&plan.telemetry);
-        self.promises.follow(&plan, &self.directories);
-        self.collector.metrics().set_known_clients(known(&plan));
-        self.discovery.reconcile(&self.upstreams);
-        self.changed.notify_one();
-        if let Some(watch) = &self.watch {
-            watch.set_files(watch::files(&plan));
-        }
-        let hash = plan.hash.clone();
-        self.plan.store(plan);
-        Ok(hash)
-    }
-
-    /// Stops accepting, lets exchanges finish, and ends the workers.
-    async fn drain(mut self) {
-        self.status.begin_drain();
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
-            tracing::warn!(%error, "the service manager could not be told");
-        }
-        let timeout = self.plan.load().server.drain_timeout;
-        tracing::info!(?timeout, "draining");
-        if self.sockets.is_handed_over() {
-            self.quotas.hand_over();
-        }
-        let timeout_seconds = timeout.as_secs_f64();
-        let detail = json!({ "timeout_seconds": timeout_seconds });
-        self.events.tell("drain", "process", detail);
-        // A socket is closed when its last descriptor is: ours first, then each worker's.
-        self.sockets.close();
-        self.shared.draining.store(true, Ordering::Relaxed);
-        let until = SystemClock.now().after(timeout);
-        for worker in &self.workers {
-            worker.tell(Command::Drain);
-        }
-        while !self.workers.iter().all(Handle::is_finished) && SystemClock.now() < until {
-            let look = SystemClock.to_std(SystemClock.now().after(DRAIN_LOOK));
-            tokio::time::sleep_until(tokio::time::Instant::from_std(look)).await;
-        }
-        for worker in &self.workers {
-            worker.tell(Command::Cut);
-        }
-        for worker in self.workers.drain(..) {
-            worker.join();
-        }
-        self.quotas.write();
-        self.caches.close(CACHE_PATIENCE);
-        if !self.collector.stop(OBSERVER_PATIENCE) {
-            tracing::warn!("the access log's target was too slow; its last lines are lost");
-        }
-        // The observer is gone, and with it whoever hands anything to the ledger.
-        let until = SystemClock.now().after(LEDGER_PATIENCE);
-        while !self.writer.is_finished() && SystemClock.now() < until {
-            let look = SystemClock.to_std(SystemClock.now().after(DRAIN_LOOK));
-            tokio::time::sleep_until(tokio::time::Instant::from_std(look)).await;
-        }
-        tracing::info!("drained");
-    }
-}
-
-/// A listener bound and loaded, not yet in use. Without sockets: those it has stay.
-struct Opened {
-    live: Arc<LiveListener>,
-    sockets: Vec<Bound>,
-}
-
-/// What the workers of `plan` share.
-fn shared(plan: &Plan, live: Live) -> Shared {
-    let workers = plan.server.workers;
-    Shared {
-        live: ArcSwap::from_pointee(live),
-        generation: AtomicU64::new(0),
-        draining: AtomicBool::new(false),
-        max_connections: plan.server.max_connections.div_ceil(workers),
-        hasher: RandomState::new(),
-        overload: Overload::new(plan.server.overload, plan.tiers.len()),
-        isolations: Arc::default(),
-        pulses: (0..workers).map(|_| Pulse::default()).collect(),
-        upstream_connections: (0..workers).map(|_| ArcSwap::default()).collect(),
-    }
-}
-
-/// What observes, as `plan` says; `watch` sees it all.
-fn collector(
-    plan: &Plan,
-    upstreams: &Arc<Upstreams>,
-    directories: &Arc<Directories>,
-    taps: Vec<Box<dyn Tap>>,
-) -> io::Result<Collector> {
-    let collector = Collector::start(
-        &plan.telemetry,
-        Arc::clone(upstreams),
-        Arc::clone(directories),
-        taps,
-    )?;
-    collector.metrics().set_known_clients(known(plan));
-    Ok(collector)
-}
-
-/// What looks for what is wrong, and leaves it in `latest`.
-fn watch(
-    upstreams: &Arc<Upstreams>,
-    directories: &Arc<Directories>,
-    proxy: AskProxy,
-    latest: &Arc<Latest>,
-) -> Watch {
-    let (upstreams, directories) = (Arc::clone(upstreams), Arc::clone(directories));
-    Watch::new(
-        upstreams,
-        directories,
-        proxy,
-        Arc::clone(latest),
-        SystemClock.now(),
-    )
-}
-
-/// What draws the last minutes of `upstreams` into `timelines`.
-fn drawer(upstreams: &Arc<Upstreams>, timelines: &Arc<Timelines>) -> Drawer {
-    let (upstreams, timelines) = (Arc::clone(upstreams), Arc::clone(timelines));
-    Drawer::new(upstreams, timelines, SystemClock.now())
-}
-
-/// How a health check of `endpoint` is secured; none: it is not.
-fn check_tls(upstream: &plan::Upstream, endpoint: &EndpointState) -> Option<Tls> {
-    let (config, server_name) = crate::proxy::endpoint_tls(upstream, endpoint)?;
-    Some(Tls {
-        config,
-        server_name,
-    })
-}
-
-/// The machine, sampled from now on.
-fn host(plan: &Plan) -> io::Result<Arc<Host>> {
-    let host = Arc::new(Host::open(plan.server.state_dir.as_deref()));
-    host.start()?;
-    Ok(host)
-}
-
-/// What `plan` says of its routes.
-fn described(plan: &Plan) -> impl Iterator<Item = Described<'_>> {
-    plan.routes.iter().map(|route| {
-        let upstream = plan.upstreams.get(route.upstream);
-        let hedge = upstream.and_then(|upstream| upstream.retry.hedge_after);
-        Described {
-            name: &route.name,
-            breaker: route.breaker.as_ref().map(|one| (one.mode, one.config)),
-            late: match hedge {
-                Some(HedgeAfter::Quantile(quantile)) => Some(quantile),
-                Some(HedgeAfter::Time(_)) | None => None,
-            },
-        }
-    })
-}
-
-/// The clients that `plan` knows by name.
-fn known(plan: &Plan) -> Vec<KnownClient> {
-    plan.clients.known.iter().map(KnownClient::from).collect()
-}
-
-/// What `plan` says of its rate limits.
-fn rate_limits<'a>(
-    plan: &'a Plan,
-    directories: &'a Directories,
-) -> impl Iterator<Item = rate::Described<'a>> {
-    plan.rate_limits.iter().map(|limit| rate::Described {
-        name: &limit.name,
-        id: RateLimitId::new(directories.rate_limits.intern(&limit.name)),
-        per: limit.per.to_string(),
-        settings: limit.settings.clone(),
-    })
 }
 
 /// A seed for a worker's randomness, from the system's.

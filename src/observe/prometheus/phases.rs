@@ -6,7 +6,7 @@ use super::out::Out;
 use super::{Exposition, OTHER};
 use crate::measure::histogram::Histogram;
 use crate::model::{EndpointId, Phase, RouteId, UpstreamId};
-use crate::observe::tables::{ClientKey, ServerKey, row_identity, unpack_endpoint};
+use crate::observe::keys::{ClientKey, ServerKey, row_identity, unpack_endpoint};
 
 type Phases = [Histogram; Phase::ALL.len()];
 

@@ -6,8 +6,8 @@ use super::out::Out;
 use super::{Exposition, OTHER, name_of};
 use crate::engine::breaker::State;
 use crate::model::{CacheResult, Reason, TierId};
+use crate::observe::keys::RejectedKey;
 use crate::observe::snapshot::CircuitView;
-use crate::observe::tables::RejectedKey;
 
 impl Exposition {
     pub(super) fn rejected(&self, out: &mut Out) {

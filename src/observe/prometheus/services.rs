@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::out::Out;
 use super::{Exposition, OTHER};
+use crate::observe::keys::row_identity;
 use crate::observe::readings::Kind;
-use crate::observe::tables::row_identity;
 
 impl Exposition {
     pub(super) fn services(&self, out: &mut Out) {
