@@ -108,12 +108,14 @@ async fn drop_stored(
     let now = SystemClock.unix_micros() / 1_000;
     let mut caches = state.caches.all();
     caches.retain(|cache| of.is_none_or(|of| **cache.name() == *of));
-    let all = caches
-        .iter()
-        .flat_map(|cache| scopes.iter().map(move |scope| (cache, scope)));
-    let done: Vec<_> = all
-        .map(|(cache, scope)| cache.purge(scope, soft, now))
-        .collect();
+    let plan = state.plan.load();
+    let all = caches.iter().flat_map(|cache| {
+        let config = plan.caches.iter().find(|one| one.name == *cache.name());
+        let ignored = config.map_or(&[][..], |one| &one.key.ignore_query);
+        let scopes = scopes.iter().map(|scope| scope.without(ignored));
+        scopes.map(move |scope| cache.purge(&scope, soft, now))
+    });
+    let done: Vec<_> = all.collect();
     let purged = done.iter().map(|done| done.urls).sum();
     let peer = name(peer);
     tracing::info!(target: "audit", action = "purge", %peer, ?scopes, soft, reason, purged, "done");

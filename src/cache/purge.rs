@@ -1,6 +1,7 @@
 //! What was purged, and when: a response asked for before a purge must not be stored after it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::key;
 
@@ -22,6 +23,21 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The same where responses are stored without the parameters that `ignored` names.
+    #[must_use]
+    pub fn without(&self, ignored: &[Arc<str>]) -> Self {
+        let Self::Url(url) = self else {
+            return self.clone();
+        };
+        let parts = url.split_once('?');
+        let kept = parts.and_then(|(path, query)| Some((path, key::without(query, ignored)?)));
+        Self::Url(match kept {
+            None => url.clone(),
+            Some((path, kept)) if kept.is_empty() => path.to_owned(),
+            Some((path, kept)) => format!("{path}?{kept}"),
+        })
+    }
+
     /// Whether a response under `key` with these tags is meant.
     #[must_use]
     pub fn covers(&self, key: &str, tags: &[Box<str>]) -> bool {
@@ -71,6 +87,22 @@ impl Purges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_is_purged_as_it_is_stored() {
+        let ignored = [Arc::from("utm_*"), Arc::from("ref")];
+        let without = |url: &str| Scope::Url(url.to_owned()).without(&ignored);
+        for (url, stored) in [
+            ("http://a/x?utm_source=mail&a=1&ref=2", "http://a/x?a=1"),
+            ("http://a/x?ref=2", "http://a/x"),
+            ("http://a/x?a=ref", "http://a/x?a=ref"),
+            ("http://a/x", "http://a/x"),
+        ] {
+            assert_eq!(without(url), Scope::Url(stored.to_owned()));
+        }
+        let prefix = Scope::Prefix("http://a/x?ref=2".to_owned());
+        assert_eq!(prefix.without(&ignored), prefix);
+    }
 
     #[test]
     fn a_purge_covers_what_was_asked_for_before_it_and_nothing_later() {

@@ -117,3 +117,25 @@ fn the_admin_listener_takes_a_purge_of_a_whole_url_or_by_host() {
     let other = admin.request("PURGE", "https://a.example/0", &[], b"");
     assert_eq!(other.status, 404);
 }
+
+#[test]
+fn the_admin_listener_purges_a_url_as_it_is_stored() {
+    let origin = Origin::http1(|_| Reply::ok("fine").header(FRESH.0, FRESH.1));
+    let key = "key = { ignore_query = [\"utm_*\"] }";
+    let proxy = proxy_on("", origin.address(), key);
+    let mut client = proxy.client().host("a.example");
+    let url = "http://a.example/x?utm_source=mail&a=1";
+    let body = format!("{{\"url\": \"{url}\", \"reason\": \"a test\"}}");
+    for (method, target, body) in [
+        ("PURGE", url, ""),
+        ("POST", "/api/v1/cache/purge", body.as_str()),
+    ] {
+        client.get("/x?a=1");
+        assert_eq!(did(&client.get("/x?utm_id=7&a=1")), "hit");
+        let mut admin = Client::connect(proxy.admin());
+        let fields = [("content-type", "application/json")];
+        let purged = admin.request(method, target, &fields, body.as_bytes());
+        assert_eq!(purged.json()["purged"].as_u64(), Some(1), "{method}");
+        assert_ne!(did(&client.get("/x?a=1")), "hit", "{method}");
+    }
+}
