@@ -140,6 +140,8 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Verdict> {
     if harm.any() {
         verdicts.extend(load::verdicts(facts, &harm));
         verdicts.extend(upstream::verdicts(facts, &harm));
+    } else {
+        verdicts.extend(load::lost_cache(facts));
     }
     explain_away(&mut verdicts);
     verdicts.retain(|verdict| verdict.confidence >= LEAST);
@@ -176,7 +178,7 @@ const EXPLAINS: [(Cause, &[Cause], f64); 9] = [
         ],
         0.6,
     ),
-    (Cause::RetryStorm, &[Cause::UpstreamErrors], 0.35),
+    (Cause::RetryStorm, &[Cause::UpstreamErrors], 0.5),
     (
         Cause::SlowEndpoint,
         &[Cause::SlowUpstream, Cause::SustainedOverload],
@@ -203,8 +205,13 @@ const EXPLAINS: [(Cause, &[Cause], f64); 9] = [
     ),
     (
         Cause::ProxySaturated,
-        &[Cause::LoadSpike, Cause::SlowClients],
-        0.3,
+        &[
+            Cause::LoadSpike,
+            Cause::SlowClients,
+            Cause::SlowUpstream,
+            Cause::SlowEndpoint,
+        ],
+        0.6,
     ),
 ];
 

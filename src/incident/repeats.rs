@@ -1,6 +1,6 @@
 //! At what pace clients ask for the same: who asks again for what has just failed makes traffic out of a failure itself.
 //!
-//! A request is hasty when it comes sooner than half the time that its client usually leaves between two for that target, of which
+//! A request is hasty when it comes sooner than four fifths of the time that its client usually leaves between two for that target, of which
 //! the first went well. Chance, and a client that asks for more of everything, make requests hasty after successes and
 //! failures alike; who repeats what failed is hasty after failures. A table of fixed size, one entry a place: who has
 //! not asked for long makes room. Depends on the clock's types.
@@ -14,9 +14,9 @@ const PLACES: usize = 1 << 14;
 /// What comes later than this is a new request.
 const SOON: Duration = Duration::from_secs(10);
 /// Sooner than this part of the usual pause is sooner.
-const SOONER: f64 = 0.5;
-/// The weight of one pause in the usual.
-const WEIGHT: f64 = 0.2;
+const SOONER: f64 = 0.8;
+/// The weight of one pause in the usual, at least: pauses vary by as much as they are long, and what is usual must not.
+const WEIGHT: f64 = 0.1;
 /// Pauses that make a habit.
 const HABIT: u8 = 3;
 
@@ -66,12 +66,9 @@ impl Repeats {
             hasty: pause < SOON && seconds < place.usual * SOONER,
         });
         if !place.failed {
-            place.usual = if place.pauses == 0 {
-                seconds
-            } else {
-                place.usual + (seconds - place.usual) * WEIGHT
-            };
             place.pauses = place.pauses.saturating_add(1);
+            let weight = f64::from(place.pauses).recip().max(WEIGHT);
+            place.usual += (seconds - place.usual) * weight;
         }
         place.last = now;
         place.failed = failed;

@@ -297,7 +297,10 @@ impl Span {
     pub fn repeats(&self) -> f64 {
         /// Where nearly all are hasty, nothing is told by haste.
         const MOST: f64 = 0.9;
-        let chance = Self::share(self.hasty_after_success, self.after_success).min(MOST);
+        let chance = Self::share(self.hasty_after_success, self.after_success);
+        if chance > MOST {
+            return 0.0;
+        }
         let beyond = self.hasty_after_failure - chance * self.after_failure;
         (beyond / (1.0 - chance)).clamp(0.0, self.after_failure)
     }

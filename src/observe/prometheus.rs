@@ -237,7 +237,7 @@ impl Exposition {
         let loops = self.snapshot.loops.iter().enumerate();
         let loops = loops.map(|(worker, total)| ([("worker", worker.to_string())], *total));
         let rows = loops.clone().map(|(labels, (beats, _))| (labels, beats));
-        let help = "Times a worker's event loop was to wake, ten a second.";
+        let help = "Times a worker's event loop was to wake, twelve a second.";
         out.counters("tidegate_event_loop_beats", help, rows);
         let rows = loops.map(|(labels, (_, late))| (labels, late.as_secs_f64()));
         let help = "Time a worker's event loop woke too late, in all.";

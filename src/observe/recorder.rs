@@ -301,7 +301,7 @@ impl Recorder {
         }
     }
 
-    /// Hands what is recorded to the observer, without waiting. To be called every 100 ms, so that a quiet
+    /// Hands what is recorded to the observer, without waiting. To be called about every 100 ms, so that a quiet
     /// worker's exchanges are seen too.
     pub fn flush(&mut self) {
         if self.batch.exchanges.is_empty() {

@@ -2,13 +2,12 @@
 //! completes, endpoints that are judged and breakers that are listened to each second.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
 use super::changes::Changes;
-use super::load::Gauges;
+use super::load::{Gauges, Lags};
 use crate::clock::SystemClock;
 use crate::engine::overload::Load;
 use crate::engine::upstream::Upstreams;
@@ -21,13 +20,13 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Beats between two judgements of the endpoints, and two looks at memory and descriptors.
 const BEATS_PER_SECOND: u32 = 10;
 
-/// Attends to the policies of `upstreams` and of the process itself until the runtime ends. `worst` is raised to the
-/// lag of the workers' event loops, in nanoseconds.
+/// Attends to the policies of `upstreams` and of the process itself until the runtime ends. `lags` is told how late
+/// the workers' event loops run.
 pub(super) async fn run(
     upstreams: Arc<Upstreams>,
     shared: Arc<Shared>,
     gauges: Gauges,
-    worst: Arc<AtomicU64>,
+    lags: Arc<Lags>,
     mut changes: Changes,
 ) {
     let mut beats = tokio::time::interval(BEAT);
@@ -56,10 +55,10 @@ pub(super) async fn run(
                 changes.breaker("route", route, circuit, now);
             }
         }
-        let lags = shared.pulses.iter().map(|pulse| pulse.lag(now));
-        load.loop_lag = lags.max().unwrap_or_default();
-        let nanos = u64::try_from(load.loop_lag.as_nanos()).unwrap_or(u64::MAX);
-        worst.fetch_max(nanos, Ordering::Relaxed);
+        let worst = shared.pulses.iter().map(|pulse| pulse.lag(now)).max();
+        load.loop_lag = worst.unwrap_or_default();
+        let total = shared.pulses.iter().map(|pulse| pulse.total().1).sum();
+        lags.note(load.loop_lag, total);
         let cutoff = shared.overload.judge(load, now);
         if admitted.replace(cutoff.admitted).unwrap_or(cutoff.tiers) != cutoff.admitted {
             let (admitted, tiers) = (cutoff.admitted, cutoff.tiers);

@@ -2,13 +2,14 @@
 //!
 //! What cannot be read counts as unused: a proxy must not shed because it does not know.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::SystemClock;
+use crate::clock::{Instant, SystemClock};
 use crate::incident::diagnose::Proxy;
 use crate::incident::watch::AskProxy;
 
@@ -42,10 +43,31 @@ impl Gauges {
     }
 }
 
+/// How late the workers' event loops run, in nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct Lags {
+    /// At most, since it was asked for.
+    worst: AtomicU64,
+    /// In all, of all workers.
+    total: AtomicU64,
+}
+
+impl Lags {
+    pub(super) fn note(&self, worst: Duration, total: Duration) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.worst.fetch_max(nanos(worst), Ordering::Relaxed);
+        self.total.store(nanos(total), Ordering::Relaxed);
+    }
+}
+
+/// Seconds over which it is looked how much of the time workers were late.
+const LATELY: usize = 5;
+
 /// How the proxy itself fares, for the diagnosis: asked once a second.
-pub(super) fn proxy(lag: Arc<AtomicU64>, fd_limit: usize, workers: usize) -> AskProxy {
+pub(super) fn proxy(lags: Arc<Lags>, fd_limit: usize, workers: usize) -> AskProxy {
     let gauges = Gauges::new(fd_limit);
     let mut before = (SystemClock.now(), cpu_time());
+    let mut late = VecDeque::from([(before.0, 0)]);
     Box::new(move || {
         let now = (SystemClock.now(), cpu_time());
         let passed = now.0.since(before.0).as_secs_f64();
@@ -54,12 +76,26 @@ pub(super) fn proxy(lag: Arc<AtomicU64>, fd_limit: usize, workers: usize) -> Ask
             .zip(before.1)
             .map_or(0.0, |(now, before)| now - before);
         before = now;
+        late.push_back((now.0, lags.total.load(Ordering::Relaxed)));
+        if late.len() > LATELY + 1 {
+            late.pop_front();
+        }
         Proxy {
-            lag: Duration::from_nanos(lag.swap(0, Ordering::Relaxed)).as_secs_f64(),
+            lag: Duration::from_nanos(lags.worst.swap(0, Ordering::Relaxed)).as_secs_f64(),
+            late: share_late(&late) / workers.max(1) as f64,
             cpu: spent / (passed.max(1e-3) * workers.max(1) as f64),
             descriptors: gauges.descriptors(),
         }
     })
+}
+
+/// Of the time from the first to the last sample, the part that workers were late, summed over them.
+fn share_late(samples: &VecDeque<(Instant, u64)>) -> f64 {
+    let (Some(first), Some(last)) = (samples.front(), samples.back()) else {
+        return 0.0;
+    };
+    let late = Duration::from_nanos(last.1.saturating_sub(first.1));
+    late.as_secs_f64() / last.0.since(first.0).as_secs_f64().max(1e-3)
 }
 
 /// Seconds of processor time that this process has used.

@@ -26,7 +26,6 @@ mod state;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,6 +60,7 @@ use crate::usage::writer::Writer;
 pub use handover::Inherited;
 
 use self::incidents::Promises;
+use self::load::Lags;
 use self::parts::{check_tls, collector, described, drawer, host, rate_limits, shared, watch};
 use self::quotas::Quotas;
 use self::state::State;
@@ -176,8 +176,8 @@ impl Process {
         let directories = Arc::new(Directories::default());
         let upstreams = Arc::new(Upstreams::new());
         let latest = Arc::new(Latest::default());
-        let lag = Arc::new(AtomicU64::new(0));
-        let proxy = load::proxy(Arc::clone(&lag), fd_limit, plan.server.workers);
+        let lags = Arc::new(Lags::default());
+        let proxy = load::proxy(Arc::clone(&lags), fd_limit, plan.server.workers);
         let watch = watch(&upstreams, &directories, proxy, &latest);
         let mut promises = Promises::new(plan.server.state_dir.as_deref());
         let ledger = Ledger::of(&plan.usage);
@@ -267,13 +267,13 @@ impl Process {
         process.start_workers(plan.server.workers)?;
         process.adopt(opened);
         process.discovery.reconcile(&process.upstreams);
-        process.begin_tasks(lag, events);
+        process.begin_tasks(lags, events);
         process.sockets.admin(inherited);
         Ok(process)
     }
 
     /// Starts what goes on beside requests: health checks, the beat, keys of issuers, what outlives the process.
-    fn begin_tasks(&self, lag: Arc<AtomicU64>, events: Arc<Events>) {
+    fn begin_tasks(&self, lags: Arc<Lags>, events: Arc<Events>) {
         let checks = Checks::new(check_tls, seed());
         let upstreams = Arc::clone(&self.upstreams);
         tokio::spawn(checks.supervise(upstreams, Arc::clone(&self.changed)));
@@ -281,7 +281,7 @@ impl Process {
             Arc::clone(&self.upstreams),
             Arc::clone(&self.shared),
             load::Gauges::new(self.fd_limit),
-            lag,
+            lags,
             changes::Changes::new(events),
         ));
         tokio::spawn(issuers::fetch(Arc::clone(&self.shared)));

@@ -107,7 +107,8 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
         let part = Span::share(excess * own.count, facts.now.service.count) / harm.service;
         0.5 + 0.5 * step(part, 0.3)
     } else {
-        0.85
+        // Nobody feels it.
+        0.6
     };
     // Where all are slower than before, requests queue in all of them, and never as long in one as in the other.
     let others_before = facts.usual.map_or(0.0, |usual| others(usual, id).mean());
@@ -164,8 +165,8 @@ fn lasting(facts: &Facts<'_>, id: u64) -> f64 {
 
 /// How far the endpoints' times stand apart by themselves, as the deviation of a logarithm.
 fn swing(facts: &Facts<'_>, ids: &[u64]) -> f64 {
-    /// Before anything is known.
-    const UNKNOWN: f64 = 0.15;
+    /// Before anything is known: as far as a busy service's endpoints swing.
+    const UNKNOWN: f64 = 0.3;
     let apart = |id: u64, block: &[&Span]| {
         let (mut own, mut all) = (Tally::default(), Tally::default());
         for span in block {

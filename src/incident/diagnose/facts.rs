@@ -27,6 +27,9 @@ pub struct EndpointFact {
 pub struct Proxy {
     /// The longest that a ready event had to wait for its worker lately, seconds.
     pub lag: f64,
+    /// The share of the last seconds that its workers were late to wake, 0 to 1.
+    #[serde(default)]
+    pub late: f64,
     /// The share of its workers' time that was spent, 0 to 1.
     pub cpu: f64,
     /// The share of the file descriptors in use, 0 to 1.

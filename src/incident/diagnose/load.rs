@@ -2,7 +2,7 @@
 //! the upstream because the cache has stopped answering.
 
 use super::facts::{self, Facts};
-use super::{Cause, Evidence, Harm, Subject, Verdict, shape, step};
+use super::{Cause, Evidence, Harm, Subject, Verdict, noise, shape, step};
 use crate::incident::span::Span;
 
 pub(super) fn verdicts(facts: &Facts<'_>, harm: &Harm) -> Vec<Verdict> {
@@ -197,7 +197,7 @@ fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
     Some(Verdict {
         cause: Cause::RetryStorm,
         subject: Subject::Upstream,
-        confidence: step(excess, 0.12) * step(growth, 0.15) * after * part,
+        confidence: step(excess, 0.08) * step(growth, 0.15) * after * part,
         since: failing.min(rising.max(1)),
         evidence: vec![
             facts.evidence("requests that repeat a failed one", "ratio", repeated),
@@ -223,7 +223,7 @@ fn cache(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
     Some(Verdict {
         cause: Cause::CacheFailure,
         subject: Subject::Upstream,
-        confidence: step(fallen, 0.12) * step(more, 0.3) * (1.0 - 0.7 * step(asked, 1.0)),
+        confidence: step(fallen, 0.12) * step(more, 0.2) * (1.0 - 0.7 * step(asked, 1.0)),
         since: facts.history.held(|span| hits(span) < hits(usual) - 0.1),
         evidence: vec![
             facts.evidence("cache hits", "ratio", hits),
@@ -231,6 +231,30 @@ fn cache(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
             facts.evidence("requests", "requests/s", facts::demand),
         ],
     })
+}
+
+/// The same where nobody suffers from it yet, as the upstream has room: only if the hits fall by far more than they swing by
+/// themselves, and stay there.
+pub(super) fn lost_cache(facts: &Facts<'_>) -> Option<Verdict> {
+    /// Seconds.
+    const LASTING: f64 = 4.0;
+    /// Times what they swing by themselves.
+    const BEYOND: f64 = 3.0;
+    let usual = facts.usual?;
+    let mut verdict = cache(facts, &Harm::default())?;
+    let hits = |spans: &[&Span]| {
+        let (hits, lookups) = spans.iter().fold((0.0, 0.0), |(hits, lookups), span| {
+            (hits + span.hits, lookups + span.lookups)
+        });
+        Span::share(hits, lookups)
+    };
+    let swings = noise::swing(facts.history, &[0], |_key, block| hits(block))?;
+    let least = 1.0 / facts.now.lookups.max(1.0);
+    let fallen = (hits(&[usual]) / hits(&[&facts.now]).max(least))
+        .max(1.0)
+        .ln();
+    verdict.confidence *= step(fallen / swings, BEYOND) * step(verdict.since as f64, LASTING);
+    Some(verdict)
 }
 
 /// Clients send or read slowly.

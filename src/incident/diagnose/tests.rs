@@ -105,6 +105,12 @@ fn faults() -> Vec<(Cause, Fault, Subject, u32)> {
                 AFTER,
             ),
             (
+                Cause::ProxySaturated,
+                Fault::Kept(0.1 * strength),
+                Subject::Proxy,
+                AFTER,
+            ),
+            (
                 Cause::SustainedOverload,
                 Fault::Ramp(0.010 + 0.004 * strength),
                 upstream,

@@ -165,7 +165,9 @@ pub(super) fn proxy(facts: &Facts<'_>) -> Option<Verdict> {
     let short = step(proxy.lag, 0.02)
         .max(step(proxy.descriptors, 0.9) * 0.6)
         .max(slower);
-    let confidence = short * (0.25 + 0.75 * step(proxy.cpu.max(slower), 0.8));
+    // A worker that is kept from running, by others or by a bound on its processor time, has none to spend.
+    let kept = step(proxy.late, 0.08);
+    let confidence = kept.max(short * (0.25 + 0.75 * step(proxy.cpu.max(slower), 0.8)));
     (confidence > 0.0).then(|| Verdict {
         cause: Cause::ProxySaturated,
         subject: Subject::Proxy,
@@ -177,6 +179,7 @@ pub(super) fn proxy(facts: &Facts<'_>) -> Option<Verdict> {
         }),
         evidence: vec![
             number("events wait for their worker", proxy.lag, "s"),
+            number("of the time, workers were late", proxy.late, "ratio"),
             number("workers' time in use", proxy.cpu, "ratio"),
             number("descriptors in use", proxy.descriptors, "ratio"),
             facts.evidence("Tidegate's own part of the time", "s", decide),

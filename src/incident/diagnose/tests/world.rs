@@ -54,6 +54,8 @@ pub(super) enum Fault {
     SlowReaders(f64),
     /// Tidegate's loops lag by so many seconds.
     Proxy(f64),
+    /// They are kept from running for so much of the time.
+    Kept(f64),
 }
 
 pub(super) struct World {
@@ -88,6 +90,7 @@ struct Conditions {
     retries: f64,
     readers: f64,
     lag: f64,
+    late: f64,
 }
 
 impl World {
@@ -151,6 +154,7 @@ impl World {
             retries: 0.0,
             readers: 0.0,
             lag: 0.0,
+            late: 0.0,
         }
     }
 
@@ -170,6 +174,7 @@ impl World {
         self.turned_away = false;
         self.proxy = Proxy {
             lag: conditions.lag,
+            late: conditions.late,
             cpu: if conditions.lag > 0.0 { 1.0 } else { 0.3 },
             descriptors: 0.1,
         };
@@ -332,6 +337,7 @@ impl Conditions {
             }
             Fault::SlowReaders(seconds) => self.readers = seconds,
             Fault::Proxy(lag) => self.lag = lag,
+            Fault::Kept(late) => self.late = late,
         }
     }
 }
