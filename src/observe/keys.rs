@@ -132,7 +132,7 @@ pub fn row_identity(key: u64) -> Option<usize> {
     identity(key).map(|index| index as usize)
 }
 
-/// The upstream's and the endpoint's index of a row of [`Families::endpoints`].
+/// The upstream's and the endpoint's index of a row of [`super::tables::Families::endpoints`].
 #[must_use]
 pub fn unpack_endpoint(key: u64) -> (Option<usize>, Option<usize>) {
     (row_identity(key >> 32), row_identity(key & 0xFFFF_FFFF))
