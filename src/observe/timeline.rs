@@ -139,15 +139,22 @@ impl Drawer {
         }
     }
 
+    /// The second under way of the upstream with this index; none beyond the bound.
+    fn drawn(&mut self, index: usize) -> Option<&mut Drawn> {
+        let is_new = !self.drawn.contains_key(&index);
+        if is_new && self.drawn.len() >= MAX_UPSTREAMS {
+            return None;
+        }
+        Some(self.drawn.entry(index).or_default())
+    }
+
     fn sample(&mut self) {
         for upstream in self.upstreams.all() {
-            let index = upstream.id().index();
-            if self.drawn.len() >= MAX_UPSTREAMS && !self.drawn.contains_key(&index) {
-                continue;
-            }
             let protection = upstream.protection();
             let gate = protection.gate();
-            let drawn = self.drawn.entry(index).or_default();
+            let Some(drawn) = self.drawn(upstream.id().index()) else {
+                continue;
+            };
             if protection.limit_mode() == Mode::Off {
                 drawn.sample(0, upstream.in_flight(), 0);
             } else {
@@ -179,8 +186,7 @@ impl Tap for Drawer {
     fn batch(&mut self, exchanges: &mut dyn Iterator<Item = (&Exchange, &str)>, _now: Instant) {
         for (exchange, _client) in exchanges {
             let upstream = exchange.upstream.map(crate::model::UpstreamId::index);
-            // An upstream is known from its first sample, a tenth of a second after it has come.
-            if let Some(drawn) = upstream.and_then(|index| self.drawn.get_mut(&index)) {
+            if let Some(drawn) = upstream.and_then(|index| self.drawn(index)) {
                 drawn.take(exchange);
             }
         }
