@@ -201,6 +201,10 @@ impl EndpointState {
     }
 
     pub(super) fn describe(&self, described: &plan::Endpoint) {
+        if self.traits.load().node != described.node {
+            // What is known is another host's, or nobody's to renew.
+            self.set_host(None);
+        }
         self.traits.store(Arc::new(Traits {
             weight: described.weight,
             zone: described.zone.clone(),

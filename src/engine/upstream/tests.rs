@@ -112,6 +112,36 @@ fn a_reload_keeps_what_was_learned_of_each_address() {
 }
 
 #[test]
+fn how_a_host_is_doing_is_forgotten_with_its_node_exporter() {
+    let with = |node: Option<&str>| {
+        let mut upstream = fixed("a", &[1]);
+        if let Endpoints::Fixed(endpoints) = &mut upstream.endpoints {
+            endpoints[0].node = node.map(Into::into);
+        }
+        upstream
+    };
+    let world = World::new(vec![with(Some("http://n/metrics"))]);
+    let endpoint = endpoint(&world.upstreams.get("a").unwrap(), 1);
+    let load = HostLoad {
+        cpu: 0.5,
+        iowait: 0.0,
+        memory: 0.5,
+        memory_slope: 0.0,
+        load: 1.0,
+    };
+    for (next, known) in [
+        (Some("http://n/metrics"), Some(load)),
+        (Some("http://m/metrics"), None),
+        (None, None),
+    ] {
+        endpoint.set_host(Some(load));
+        world.apply(vec![with(next)]);
+        assert_eq!(endpoint.node().as_deref(), next);
+        assert_eq!(endpoint.host(), known, "{next:?}");
+    }
+}
+
+#[test]
 fn what_a_plan_no_longer_has_is_retired_while_its_leases_live_on() {
     let mut world = World::new(vec![fixed("a", &[1, 2]), fixed("b", &[1])]);
     let generation = world.upstreams.generation();
