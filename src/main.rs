@@ -2,8 +2,12 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+use rustfs_mimalloc_profiling::SamplingAllocator;
+
+// Samples only while somebody asked for a profile of memory.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: SamplingAllocator<MiMalloc> = SamplingAllocator::with_allocator(MiMalloc);
 
 fn main() -> ExitCode {
     tidegate::cli::run()

@@ -67,6 +67,7 @@ fn main() {
             std::process::exit(2);
         }
     };
+    drill::end_on_interrupt();
     let mut drills = drills(options.seeds);
     drills.retain(|drill| format!("{:?}", drill.faults).contains(&options.only));
     drills.reverse();
@@ -78,6 +79,9 @@ fn main() {
                 let next = || lock(&drills).pop();
                 while let Some(drill) = next() {
                     let outcome = drill.run();
+                    if drill::interrupted() {
+                        return;
+                    }
                     println!("{outcome}");
                     lock(&outcomes).push(outcome);
                 }
@@ -89,6 +93,9 @@ fn main() {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner),
     );
+    if drill::interrupted() {
+        std::process::exit(130);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

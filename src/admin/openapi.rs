@@ -115,7 +115,10 @@ pub(super) const GET_PATHS: [(&str, &str); 33] = [
         "/debug/pprof/profile",
         "Where processor time goes, sampled for `seconds` (default 10): for pprof, or with `format=svg` as a flamegraph.",
     ),
-    ("/debug/pprof/heap", "501: the allocator keeps no profile."),
+    (
+        "/debug/pprof/heap",
+        "Whose the memory is that was allocated within `seconds` (default 10) and not freed: for pprof, or with `format=svg` as a flamegraph.",
+    ),
 ];
 
 /// Every path that answers POST, what it does, and the status on success.
@@ -209,14 +212,9 @@ fn purge(reason: &Value) -> Value {
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for (path, what) in GET_PATHS {
-        let status = if path == "/debug/pprof/heap" {
-            "501"
-        } else {
-            "200"
-        };
         let mut operation = json!({
             "summary": what,
-            "responses": { status: answer(path, what), "default": { "$ref": "#/components/responses/Problem" } },
+            "responses": { "200": answer(path, what), "default": { "$ref": "#/components/responses/Problem" } },
         });
         if let Some(operation) = operation.as_object_mut() {
             operation.insert("parameters".into(), parameters(path));
@@ -280,8 +278,9 @@ fn answer(path: &str, what: &str) -> Value {
         "/" => json!({ "text/html": {} }),
         "/livez" | "/readyz" => json!({ "text/plain": {} }),
         "/metrics" => json!({ "application/openmetrics-text": {} }),
-        "/debug/pprof/profile" => json!({ "application/octet-stream": {}, "image/svg+xml": {} }),
-        "/debug/pprof/heap" => json!({ "application/problem+json": {} }),
+        "/debug/pprof/profile" | "/debug/pprof/heap" => {
+            json!({ "application/octet-stream": {}, "image/svg+xml": {} })
+        }
         "/api/v1/incidents/{id}/bundle" => json!({ "application/zstd": {} }),
         "/api/v1/incidents/{id}/profile" => json!({ "image/svg+xml": {} }),
         // As a list, or as they come.
@@ -317,7 +316,7 @@ fn parameters(path: &str) -> Value {
         "/api/v1/scale/{upstream}" | "/api/v1/upstreams/{upstream}" => {
             json!([in_path("upstream")])
         }
-        "/debug/pprof/profile" => json!([
+        "/debug/pprof/profile" | "/debug/pprof/heap" => json!([
             in_query("seconds", &[]),
             in_query("format", &["pprof", "svg"])
         ]),

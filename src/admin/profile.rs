@@ -1,4 +1,4 @@
-//! `/debug/pprof`: where the process spends its time, as the tools of that name read it.
+//! `/debug/pprof`: where the process spends its time and leaves its memory, as the tools of that name read it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::problem::Problem;
 use crate::clock::SystemClock;
-use crate::observe::profile::{self, Error, Sampling};
+use crate::observe::{heap, profile};
 
 /// How long is sampled unless told, and at most.
 const SECONDS: (u64, u64) = (10, 60);
@@ -34,7 +34,32 @@ enum Format {
     Svg,
 }
 
-pub(super) async fn cpu(asked: Result<Query<Asked>, QueryRejection>) -> Result<Response, Problem> {
+/// Why there is no profile, of either kind.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Cpu(#[from] profile::Error),
+    #[error(transparent)]
+    Heap(#[from] heap::Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = match error {
+            Error::Cpu(profile::Error::Busy) | Error::Heap(heap::Error::Busy) => {
+                StatusCode::CONFLICT
+            }
+            Error::Cpu(profile::Error::Idle) | Error::Heap(heap::Error::Idle) => {
+                StatusCode::NOT_FOUND
+            }
+            Error::Cpu(_) | Error::Heap(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// How long, and as what.
+fn asked(asked: Result<Query<Asked>, QueryRejection>) -> Result<(Duration, Format), Problem> {
     let Query(Asked { seconds, format }) =
         asked.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
     let (usual, most) = SECONDS;
@@ -43,43 +68,57 @@ pub(super) async fn cpu(asked: Result<Query<Asked>, QueryRejection>) -> Result<R
         let detail = format!("seconds must be from 1 to {most}.");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
-    let sampling = profile::begin().map_err(|error| problem(&error))?;
-    let until = SystemClock.now().after(Duration::from_secs(seconds));
+    Ok((Duration::from_secs(seconds), format))
+}
+
+pub(super) async fn cpu(query: Result<Query<Asked>, QueryRejection>) -> Result<Response, Problem> {
+    let (time, format) = asked(query)?;
+    let sampling = profile::begin().map_err(Error::from)?;
+    pass(time).await;
+    answer(format, move || {
+        let profile = sampling.end()?;
+        Ok(match format {
+            Format::Pprof => profile.pprof()?,
+            Format::Svg => profile.flamegraph()?.into_bytes(),
+        })
+    })
+    .await
+}
+
+pub(super) async fn heap(query: Result<Query<Asked>, QueryRejection>) -> Result<Response, Problem> {
+    let (time, format) = asked(query)?;
+    let sampling = heap::begin().map_err(Error::from)?;
+    pass(time).await;
+    answer(format, move || {
+        let profile = sampling.end()?;
+        Ok(match format {
+            Format::Pprof => profile.pprof()?,
+            Format::Svg => profile.flamegraph()?.into_bytes(),
+        })
+    })
+    .await
+}
+
+async fn pass(time: Duration) {
+    let until = SystemClock.now().after(time);
     tokio::time::sleep_until(tokio::time::Instant::from_std(SystemClock.to_std(until))).await;
-    // Names take a while to find: nobody else may wait for that.
-    let written = tokio::task::spawn_blocking(move || write(sampling, format)).await;
-    let (kind, bytes) = match written {
-        Ok(Ok(written)) => written,
-        Ok(Err(error)) => return Err(problem(&error)),
+}
+
+/// What `write` writes. Names take a while to find: nobody else may wait for that.
+async fn answer(
+    format: Format,
+    write: impl FnOnce() -> Result<Vec<u8>, Error> + Send + 'static,
+) -> Result<Response, Problem> {
+    let bytes = match tokio::task::spawn_blocking(write).await {
+        Ok(written) => written?,
         Err(error) => {
             let detail = format!("The profile could not be written: {error}.");
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
         }
     };
-    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
-}
-
-fn write(sampling: Sampling, format: Format) -> Result<(&'static str, Vec<u8>), Error> {
-    let profile = sampling.end()?;
-    match format {
-        Format::Pprof => Ok(("application/octet-stream", profile.pprof()?)),
-        Format::Svg => Ok(("image/svg+xml", profile.flamegraph()?.into_bytes())),
-    }
-}
-
-fn problem(error: &Error) -> Problem {
-    let status = match error {
-        Error::Busy => StatusCode::CONFLICT,
-        Error::Idle => StatusCode::NOT_FOUND,
-        Error::Failed(_) | Error::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    let kind = match format {
+        Format::Pprof => "application/octet-stream",
+        Format::Svg => "image/svg+xml",
     };
-    Problem::new(status, error.to_string())
-}
-
-pub(super) async fn heap() -> Problem {
-    Problem::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "The allocator in this build keeps no profile. tidegate status and process_resident_memory_bytes tell how much \
-         there is; heaptrack or valgrind --tool=massif, started with the process, tell whose it is.",
-    )
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }

@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod exemplars;
 pub mod export;
 pub mod flamegraph;
+pub mod heap;
 pub mod host;
 pub mod inflight;
 pub mod keys;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
+use rustfs_mimalloc_profiling::pprof as proto;
 
 use super::flamegraph::Frame;
 
@@ -139,9 +140,7 @@ impl Profile {
     /// # Errors
     /// When it cannot be compressed.
     pub fn pprof(&self) -> Result<Vec<u8>, Error> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        std::io::Write::write_all(&mut encoder, &self.encode().encode_to_vec())?;
-        Ok(encoder.finish()?)
+        Ok(gzip(&self.encode())?)
     }
 
     fn encode(&self) -> proto::Profile {
@@ -150,7 +149,7 @@ impl Profile {
         tables.string("");
         let types =
             [("samples", "count"), ("cpu", "nanoseconds")].map(|(kind, unit)| proto::ValueType {
-                kind: tables.string(kind),
+                r#type: tables.string(kind),
                 unit: tables.string(unit),
             });
         let thread = tables.string("thread");
@@ -159,27 +158,36 @@ impl Profile {
             let count = i64::try_from(*count).unwrap_or(i64::MAX);
             let symbols = stack.frames.iter().flatten();
             proto::Sample {
-                locations: symbols.map(|symbol| tables.location(symbol)).collect(),
-                values: vec![count, count.saturating_mul(period)],
-                labels: vec![proto::Label {
+                location_id: symbols.map(|symbol| tables.location(symbol)).collect(),
+                value: vec![count, count.saturating_mul(period)],
+                label: vec![proto::Label {
                     key: thread,
-                    text: tables.string(&stack.thread_name_or_id()),
+                    str: tables.string(&stack.thread_name_or_id()),
+                    ..proto::Label::default()
                 }],
             }
         });
         let samples = samples.collect();
         let taken = self.0.timing.duration;
         proto::Profile {
-            sample_types: types.to_vec(),
-            samples,
-            locations: tables.locations,
-            functions: tables.functions,
-            strings: tables.strings,
+            sample_type: types.to_vec(),
+            sample: samples,
+            location: tables.locations,
+            function: tables.functions,
+            string_table: tables.strings,
             duration_nanos: nanos(taken),
             period_type: types.get(1).cloned(),
             period,
+            ..proto::Profile::default()
         }
     }
+}
+
+/// A profile as files of it are: its protocol buffer, gzipped.
+pub(super) fn gzip(profile: &proto::Profile) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    std::io::Write::write_all(&mut encoder, &profile.encode_to_vec())?;
+    encoder.finish()
 }
 
 fn nanos(time: Duration) -> i64 {
@@ -215,91 +223,22 @@ impl Tables {
         }
         let id = self.locations.len() as u64 + 1;
         let file = self.string(&symbol.filename());
-        self.functions.push(proto::Function { id, name, file });
+        self.functions.push(proto::Function {
+            id,
+            name,
+            filename: file,
+            ..proto::Function::default()
+        });
         self.locations.push(proto::Location {
             id,
-            lines: vec![proto::Line {
-                function: id,
+            line: vec![proto::Line {
+                function_id: id,
                 line: line.into(),
             }],
+            ..proto::Location::default()
         });
         self.places.insert((name, line), id);
         id
-    }
-}
-
-/// The part of `profile.proto` that is written here.
-mod proto {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Profile {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) sample_types: Vec<ValueType>,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) samples: Vec<Sample>,
-        #[prost(message, repeated, tag = "4")]
-        pub(super) locations: Vec<Location>,
-        #[prost(message, repeated, tag = "5")]
-        pub(super) functions: Vec<Function>,
-        #[prost(string, repeated, tag = "6")]
-        pub(super) strings: Vec<String>,
-        #[prost(int64, tag = "10")]
-        pub(super) duration_nanos: i64,
-        #[prost(message, optional, tag = "11")]
-        pub(super) period_type: Option<ValueType>,
-        #[prost(int64, tag = "12")]
-        pub(super) period: i64,
-    }
-
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct ValueType {
-        #[prost(int64, tag = "1")]
-        pub(super) kind: i64,
-        #[prost(int64, tag = "2")]
-        pub(super) unit: i64,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Sample {
-        #[prost(uint64, repeated, tag = "1")]
-        pub(super) locations: Vec<u64>,
-        #[prost(int64, repeated, tag = "2")]
-        pub(super) values: Vec<i64>,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) labels: Vec<Label>,
-    }
-
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct Label {
-        #[prost(int64, tag = "1")]
-        pub(super) key: i64,
-        #[prost(int64, tag = "2")]
-        pub(super) text: i64,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Location {
-        #[prost(uint64, tag = "1")]
-        pub(super) id: u64,
-        #[prost(message, repeated, tag = "4")]
-        pub(super) lines: Vec<Line>,
-    }
-
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct Line {
-        #[prost(uint64, tag = "1")]
-        pub(super) function: u64,
-        #[prost(int64, tag = "2")]
-        pub(super) line: i64,
-    }
-
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct Function {
-        #[prost(uint64, tag = "1")]
-        pub(super) id: u64,
-        #[prost(int64, tag = "2")]
-        pub(super) name: i64,
-        #[prost(int64, tag = "4")]
-        pub(super) file: i64,
     }
 }
 
@@ -337,19 +276,19 @@ mod tests {
             .read_to_end(&mut bytes)
             .unwrap();
         let read = proto::Profile::decode(&*bytes).unwrap();
-        let names = &read.strings;
+        let names = &read.string_table;
         assert!(names.iter().any(|name| name.ends_with("burn")), "{names:?}");
         assert!(
             !names.iter().any(|name| name.contains("pprof::")),
             "{names:?}"
         );
         let samples: i64 = read
-            .samples
+            .sample
             .iter()
-            .filter_map(|sample| sample.values.first())
+            .filter_map(|sample| sample.value.first())
             .sum();
         assert!(samples >= 20, "{samples}");
-        assert_eq!(read.strings.first().map(String::as_str), Some(""));
+        assert_eq!(read.string_table.first().map(String::as_str), Some(""));
         let picture = profile.flamegraph().unwrap();
         assert!(picture.contains("<svg") && picture.contains("burn"));
         assert!(begin().is_ok());

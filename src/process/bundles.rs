@@ -15,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::incident::bundle;
 use crate::incident::incidents::Incident;
 use crate::incident::recorder::{self, Recorder};
-use crate::observe::profile::{self, Sampling};
+use crate::observe::{heap, profile};
 
 /// Incidents that are captured at once; what they hold meanwhile is some megabytes each.
 const AT_ONCE: usize = 4;
@@ -80,8 +80,7 @@ impl Captures {
 
     async fn capture(self: &Arc<Self>, incident: &Arc<Incident>) {
         let began = SystemClock.now();
-        // Another profile may be under way; then this bundle has none.
-        let sampling = profile::begin().ok();
+        let sampling = Sampling::begin();
         let upstream = incident.upstream.as_deref().map(Arc::from);
         let frozen = tokio::time::timeout(PATIENCE, self.state.latest.freeze(upstream));
         let in_flight = (self.state.inflight)(IN_FLIGHT).await;
@@ -97,7 +96,7 @@ impl Captures {
             )
         });
         let files = files.await.unwrap_or_default();
-        if sampling.is_some() {
+        if !sampling.is_none() {
             let until = SystemClock.to_std(began.after(PROFILE));
             tokio::time::sleep_until(tokio::time::Instant::from_std(until)).await;
         }
@@ -125,28 +124,61 @@ impl Captures {
         &self,
         incident: &Incident,
         mut files: Files,
-        sampling: Option<Sampling>,
+        sampling: Sampling,
     ) -> std::io::Result<usize> {
         let window = (recorder::SECONDS as u64) + PROFILE.as_secs();
         let from = seconds().saturating_sub(window);
         files.push(("host.json", admin::bundle_host(&self.state, from)));
-        match sampling.map(Sampling::end) {
-            Some(Ok(profile)) => {
-                if let Ok(written) = profile.pprof() {
-                    files.push(("profile.pb.gz", written));
-                }
-                // An idle process has none.
-                if let Ok(picture) = profile.flamegraph() {
-                    files.push((bundle::FLAMEGRAPH, picture.into_bytes()));
-                }
-            }
-            Some(Err(error)) => tracing::warn!(%error, "there is no profile of an incident"),
-            None => {}
-        }
+        sampling.end(&mut files);
         let packed = bundle::pack(&files, seconds())?;
         let size = packed.len();
         self.state.bundles.keep(&incident.id, packed)?;
         Ok(size)
+    }
+}
+
+/// The profiles of a bundle while they are taken. Another may be under way elsewhere; then the bundle has none of its kind.
+struct Sampling {
+    processor: Option<profile::Sampling>,
+    memory: Option<heap::Sampling>,
+}
+
+impl Sampling {
+    fn begin() -> Self {
+        Self {
+            processor: profile::begin().ok(),
+            memory: heap::begin().ok(),
+        }
+    }
+
+    const fn is_none(&self) -> bool {
+        self.processor.is_none() && self.memory.is_none()
+    }
+
+    /// Ends them, and adds what there is to draw: of an idle process there is nothing. Blocks.
+    fn end(self, files: &mut Files) {
+        match self.processor.map(profile::Sampling::end) {
+            Some(Ok(profile)) => {
+                let (written, picture) = (profile.pprof(), profile.flamegraph());
+                files.extend(written.ok().map(|written| ("profile.pb.gz", written)));
+                let picture = picture.ok().map(String::into_bytes);
+                files.extend(picture.map(|picture| (bundle::FLAMEGRAPH, picture)));
+            }
+            Some(Err(error)) => tracing::warn!(%error, "there is no profile of an incident"),
+            None => {}
+        }
+        match self.memory.map(heap::Sampling::end) {
+            Some(Ok(profile)) => {
+                let (written, picture) = (profile.pprof(), profile.flamegraph());
+                files.extend(written.ok().map(|written| ("heap.pb.gz", written)));
+                let picture = picture.ok().map(String::into_bytes);
+                files.extend(picture.map(|picture| ("heap.svg", picture)));
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "there is no profile of memory of an incident");
+            }
+            None => {}
+        }
     }
 }
 

@@ -4,12 +4,15 @@
 //! as far as that is written down, and every query is asked of a real Prometheus.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use prost::Message as _;
+use rustfs_mimalloc_profiling::pprof::Profile;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -433,6 +436,61 @@ fn a_profile_of_the_processor_is_taken_and_drawn() {
         let answer = proxy.admin_get(&format!("/debug/pprof/profile?{bad}"));
         assert_eq!(answer.status, 400, "{bad}");
     }
-    assert_eq!(proxy.admin_get("/debug/pprof/heap").status, 501);
     assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn a_profile_of_memory_names_who_allocated_what_is_left() {
+    let origin = Origin::saying("hello");
+    let proxy = Proxy::in_front_of(origin.address());
+    // Connections that stay leave something to see.
+    let meanwhile = |path: &str| {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut held = Vec::new();
+                while !done.load(Ordering::Relaxed) && held.len() < 400 {
+                    let mut client = Client::connect(proxy.address());
+                    assert_eq!(client.get("/").status, 200);
+                    held.push(client);
+                }
+                eventually("it is drawn", PATIENCE, || done.load(Ordering::Relaxed));
+            });
+            let answer = proxy.admin_get(path);
+            done.store(true, Ordering::Relaxed);
+            answer
+        })
+    };
+    let pprof = meanwhile("/debug/pprof/heap?seconds=1");
+    let picture = meanwhile("/debug/pprof/heap?seconds=1&format=svg");
+    assert_eq!(pprof.status, 200, "{}", pprof.text());
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(&*pprof.body)
+        .read_to_end(&mut bytes)
+        .expect("gzip");
+    let profile = Profile::decode(&*bytes).expect("a profile");
+    let text =
+        |index: i64| profile.string_table[usize::try_from(index).expect("an index")].as_str();
+    let kinds: Vec<&str> = profile
+        .sample_type
+        .iter()
+        .map(|one| text(one.r#type))
+        .collect();
+    let left = kinds
+        .iter()
+        .position(|kind| *kind == "inuse_space")
+        .expect("what is left");
+    let left: i64 = profile.sample.iter().map(|sample| sample.value[left]).sum();
+    assert!(left > 100_000, "{left}");
+    let mut names = profile.function.iter().map(|function| text(function.name));
+    assert!(
+        names.any(|name| name.contains("tidegate::")),
+        "nothing of ours"
+    );
+    assert_eq!(picture.status, 200, "{}", picture.text());
+    assert!(picture.text().contains("<svg") && picture.text().contains("not freed"));
+    for bad in ["seconds=0", "seconds=61", "format=png"] {
+        let answer = proxy.admin_get(&format!("/debug/pprof/heap?{bad}"));
+        assert_eq!(answer.status, 400, "{bad}");
+    }
 }

@@ -154,6 +154,15 @@ fn a_burnt_budget_opens_an_incident_with_its_verdict_that_outlives_a_kill() {
     // Nobody is asked: the same verdict comes out of the file alone.
     let again = tidegate(&["diagnose", "--bundle", &path.display().to_string()]);
     assert!(again.starts_with("upstream_errors app"), "{again}");
+    let files = std::fs::read(&path).expect("the export");
+    let files = tidegate::incident::bundle::unpack(&files).expect("a bundle");
+    for profile in ["profile.pb.gz", "heap.pb.gz"] {
+        assert!(
+            files.contains_key(profile),
+            "{profile} of {:?}",
+            files.keys()
+        );
+    }
     let picture = proxy.admin_get(&format!("/api/v1/incidents/{id}/profile"));
     assert!(
         picture.status == 404 || picture.text().starts_with("<svg"),

@@ -6,7 +6,7 @@ pub(crate) mod fault;
 mod origin;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -30,6 +30,26 @@ const UNCACHED: f64 = 0.65;
 const HEALTHY: Duration = Duration::from_secs(55);
 /// How long after the fault the verdict has to stand.
 const WITHIN: Duration = Duration::from_secs(15);
+
+/// Whether a person has interrupted the bench: what runs then comes to its end at once, and stops its proxy.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every drill on ctrl-c.
+pub(crate) fn end_on_interrupt() {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .expect("a runtime");
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        }
+    });
+}
+
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// What is drilled.
 #[derive(Clone, Debug)]
@@ -188,7 +208,7 @@ impl Drill {
             None => until(WITHIN, world, look),
             Some(stall) => {
                 // As a quota on its processor time does it: it runs a while, and then not at all.
-                while SystemClock.now().since(began) < WITHIN {
+                while SystemClock.now().since(began) < WITHIN && !interrupted() {
                     proxy.signal(Signal::STOP);
                     pass(stall);
                     proxy.signal(Signal::CONT);
@@ -212,11 +232,14 @@ impl Drill {
 fn until(long: Duration, world: &World, mut look: impl FnMut()) {
     let began = SystemClock.now();
     let asked = world.sent.load(Ordering::Relaxed);
-    while SystemClock.now().since(began) < long {
+    while SystemClock.now().since(began) < long && !interrupted() {
         look();
         pass(Duration::from_millis(250));
     }
-    assert!(world.sent.load(Ordering::Relaxed) > asked, "nobody asks");
+    assert!(
+        interrupted() || world.sent.load(Ordering::Relaxed) > asked,
+        "nobody asks"
+    );
 }
 
 fn pass(long: Duration) {
