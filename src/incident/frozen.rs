@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnose::{self, EndpointFact, Facts, Harm, Proxy, Subject};
 use super::history::History;
+use super::hosts::{self, Host};
 use super::naming::Named;
 use super::span::Span;
 use super::table::Table;
@@ -27,6 +28,8 @@ pub struct FrozenUpstream {
     name: String,
     history: History,
     endpoints: Vec<EndpointFact>,
+    #[serde(default)]
+    hosts: Vec<Host>,
     clients: BTreeMap<u64, String>,
     components: BTreeMap<u64, String>,
     addresses: BTreeMap<u64, String>,
@@ -57,7 +60,10 @@ impl Frozen {
             diagnosis.lagging |= !verdicts.is_empty() || Harm::of(&facts).any();
             let at: Arc<str> = upstream.name.as_str().into();
             for verdict in verdicts {
-                diagnosis.add(Named::of(verdict, &at, |subject| upstream.called(subject)));
+                let hosts = hosts::evidence(&upstream.hosts, verdict.subject);
+                let mut named = Named::of(verdict, &at, |subject| upstream.called(subject));
+                named.evidence.extend(hosts);
+                diagnosis.add(named);
             }
         }
         diagnosis.sort();
@@ -70,6 +76,7 @@ impl FrozenUpstream {
         name: &str,
         history: &History,
         endpoints: &[EndpointFact],
+        hosts: &[Host],
         called: impl Fn(Subject) -> Option<String>,
     ) -> Self {
         let names = |table: fn(&Span) -> &Table, subject: fn(u64) -> Subject| {
@@ -84,6 +91,7 @@ impl FrozenUpstream {
             name: name.to_owned(),
             history: history.clone(),
             endpoints: endpoints.to_vec(),
+            hosts: hosts.to_vec(),
             clients: names(|span| &span.clients, Subject::Client),
             components: names(|span| &span.components, Subject::Component),
             addresses: addresses.collect(),
@@ -137,12 +145,13 @@ mod tests {
             failures: id as f64 * 200.0,
             attempts: 200.0,
         });
+        let hosts = [0, 1].map(|id| (id, [0.25 + id as f64 / 2.0, 0.0, 0.5, 0.0]));
         let called = |subject| match subject {
             Subject::Endpoint(id) => Some(format!("app/10.0.0.{id}:80")),
             Subject::Client(key) => Some(format!("client {}", u64::MAX - key)),
             _ => None,
         };
-        let upstream = FrozenUpstream::of("app", &failing(), &endpoints, called);
+        let upstream = FrozenUpstream::of("app", &failing(), &endpoints, &hosts, called);
         assert_eq!(upstream.clients.len(), 5);
         let frozen = Frozen::new(Proxy::default(), vec![upstream]);
         let diagnosis = frozen.diagnose();
@@ -151,6 +160,12 @@ mod tests {
             (first.cause, &*first.subject),
             (Cause::EndpointDown, "app/10.0.0.1:80")
         );
+        let host = first
+            .evidence
+            .iter()
+            .find(|one| one.what.contains("processors"));
+        let host = host.map(|one| (one.value, one.baseline));
+        assert_eq!(host, Some((0.75, Some(0.25))));
         let text = serde_json::to_string(&frozen).unwrap();
         let read: Frozen = serde_json::from_str(&text).unwrap();
         assert_eq!(read.diagnose(), diagnosis);

@@ -233,17 +233,20 @@ impl Watch {
                 directories: &self.directories,
             };
             let name = upstream.name();
+            let hosts = hosts::of(upstream);
             let wanted = |one: &Asked| lagging || one.upstream.as_ref() == Some(name);
             if frozen.len() < Frozen::MOST && asked.iter().any(wanted) {
                 let history = &watched.history;
                 let called = |subject| known.name(subject);
-                frozen.push(FrozenUpstream::of(name, history, &endpoints, called));
+                frozen.push(FrozenUpstream::of(
+                    name, history, &endpoints, &hosts, called,
+                ));
             }
             watched.history.tick(!lagging);
             for verdict in confirmed {
                 let subject = verdict.subject;
                 let mut named = Named::of(verdict, name, |subject| known.name(subject));
-                named.evidence.extend(hosts::evidence(upstream, subject));
+                named.evidence.extend(hosts::evidence(&hosts, subject));
                 diagnosis.add(named);
             }
         }

@@ -18,8 +18,6 @@ const EVERY: Duration = Duration::from_secs(5);
 const KEPT: usize = 13;
 /// The largest answer.
 const MOST_BYTES: usize = 4 << 20;
-/// Bound on the exporters that are asked.
-const MOST_NODES: usize = 256;
 
 /// What an exporter said at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,7 +111,7 @@ impl Node {
     }
 }
 
-/// Asks all exporters, again and again, until the runtime ends.
+/// Asks all exporters, of which the configuration bounds the number, again and again, until the runtime ends.
 pub(super) async fn watch(upstreams: Arc<Upstreams>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,10 +120,8 @@ pub(super) async fn watch(upstreams: Arc<Upstreams>) {
         ticks.tick().await;
         let mut asked: HashMap<Arc<str>, Node> = HashMap::new();
         for_each(&upstreams, |url, _| {
-            if asked.len() < MOST_NODES {
-                let known = nodes.remove(url).unwrap_or_default();
-                asked.entry(Arc::clone(url)).or_insert(known);
-            }
+            let known = nodes.remove(url).unwrap_or_default();
+            asked.entry(Arc::clone(url)).or_insert(known);
         });
         nodes = ask(asked).await;
         for_each(&upstreams, |url, tell| {

@@ -38,7 +38,7 @@ struct EndpointTable {
     /// Zone, for display.
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<Spanned<String>>,
-    /// The node exporter of its host, `http://host:9100/metrics`, asked every five seconds.
+    /// The node exporter of its host, `http://host:9100/metrics`, asked every five seconds. At most 256 different ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<Spanned<String>>,
 }

@@ -1,6 +1,6 @@
 //! Checks of `[upstreams.NAME]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::{Check, address};
@@ -12,6 +12,9 @@ use crate::config::raw::{
     Spanned,
 };
 use address::Scheme;
+
+/// Node exporters that may be asked how the hosts of endpoints are doing.
+const MOST_NODES: usize = 256;
 
 impl Check<'_> {
     pub(super) fn upstreams(
@@ -26,10 +29,29 @@ impl Check<'_> {
                 "add `[upstreams.NAME]` with `endpoints = [\"host:port\"]`, or use --upstream URL",
             );
         }
+        self.bound_nodes(raw);
         let upstreams = raw.iter();
         upstreams
             .filter_map(|(name, upstream)| self.upstream(name, upstream, tiers))
             .collect()
+    }
+
+    /// Each is asked every few seconds: there is a bound on how many.
+    fn bound_nodes(&mut self, raw: &BTreeMap<Spanned<String>, Spanned<RawUpstream>>) {
+        let endpoints = raw
+            .values()
+            .filter_map(|one| one.endpoints.as_ref())
+            .flat_map(|all| all.iter());
+        let mut known = HashSet::new();
+        let nodes = endpoints.filter_map(|one| one.node.as_ref());
+        let beyond = nodes
+            .into_iter()
+            .find(|node| known.insert(node.as_str()) && known.len() > MOST_NODES);
+        if let Some(node) = beyond {
+            let message = format!("there are more than {MOST_NODES} node exporters");
+            let hint = "leave `node` out for hosts whose load explains least; Prometheus can scrape the rest";
+            self.error_hint(node.span(), message, hint);
+        }
     }
 
     fn upstream(

@@ -520,6 +520,32 @@ tidegate.toml:23:26: there is no rate limit `f`; did you mean `a`?";
 }
 
 #[test]
+fn node_exporters_are_bounded_and_one_may_stand_for_many_endpoints() {
+    let endpoints = |count: u32, same: bool| {
+        let one = |at: u32| {
+            let host = if same { 0 } else { at };
+            format!(
+                "{{ address = \"h:{}\", node = \"http://h{host}:9100/metrics\" }}",
+                at + 1
+            )
+        };
+        let all: Vec<_> = (0..count).map(one).collect();
+        format!(
+            "version = 1\n[upstreams.app]\nendpoints = [\n{}]\n",
+            all.join(",\n")
+        )
+    };
+    let text = refused(&endpoints(257, false));
+    assert!(text.starts_with("tidegate.toml:260:"), "{text}");
+    assert!(
+        text.contains("there are more than 256 node exporters"),
+        "{text}"
+    );
+    assert!(load(&endpoints(257, true)).is_ok());
+    assert!(load(&endpoints(256, false)).is_ok());
+}
+
+#[test]
 fn a_ledger_that_is_nowhere_is_refused_without_its_password() {
     for (store, said) in [
         (
