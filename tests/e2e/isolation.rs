@@ -213,6 +213,65 @@ fn an_isolation_survives_a_kill_and_ends_when_its_time_is_over() {
     assert_eq!(ask(&proxy, "reports").status, 200);
 }
 
+/// Everything that an isolation could leave behind: itself, and what the parts it works on say of themselves.
+fn standing(proxy: &Proxy) -> Value {
+    let get = |path: &str| proxy.admin_get(path).json();
+    let shown = get("/api/v1/upstreams");
+    let endpoints = shown["upstreams"][0]["endpoints"].as_array().cloned();
+    let endpoints = endpoints.expect("endpoints").into_iter();
+    let breakers = get("/api/v1/breakers")["breakers"].as_array().cloned();
+    let breakers = breakers.expect("breakers").into_iter();
+    let metrics = proxy.metrics();
+    let kinds = ["client", "route", "endpoint", "tier", "upstream"];
+    let active = kinds.map(|kind| metrics.value("tidegate_isolation_active", &[("kind", kind)]));
+    json!({
+        "isolations": get("/api/v1/isolations")["isolations"],
+        "plan": get("/api/v1/config")["plan"],
+        "endpoints": endpoints.map(|one| json!([one["address"], one["state"], one["weight"]])).collect::<Vec<_>>(),
+        "breakers": breakers.map(|one| json!([one["mode"], one["state"], one["admitted"]])).collect::<Vec<_>>(),
+        "active": active.map(|active| active.unwrap_or_default()),
+    })
+}
+
+#[test]
+fn after_a_release_everything_is_as_before_also_across_kills() {
+    let (one, other) = (Origin::saying("one"), Origin::saying("other"));
+    let state = tempfile::tempdir().expect("a directory");
+    let text = config(&[&one, &other], &server(state.path()));
+    let mut proxy = Proxy::start(&text);
+    assert_eq!(ask(&proxy, "web").status, 200);
+    let before = standing(&proxy);
+    let endpoint = format!("shop/{}", one.address());
+    for (kind, subject, to) in [
+        ("client", "reports", "block"),
+        ("route", "shop", "lane"),
+        ("endpoint", &*endpoint, "block"),
+        ("tier", "standard", "block"),
+        ("upstream", "shop", "no-retries"),
+    ] {
+        isolate(&proxy, kind, subject, to, "5m");
+    }
+    assert_ne!(standing(&proxy), before);
+    proxy.signal(Signal::KILL);
+    proxy.wait_exit();
+    let mut proxy = Proxy::start(&text);
+    assert_eq!(listed(&proxy).len(), 5);
+    assert_ne!(ask(&proxy, "reports").status, 200);
+    for one in listed(&proxy) {
+        tidegate(&proxy, &["release", one["id"].as_str().expect("an id")]).expect("let go");
+    }
+    let same = |proxy: &Proxy| {
+        eventually("all is as before", PATIENCE, || standing(proxy) == before);
+        assert_eq!(ask(proxy, "reports").status, 200);
+        let answers: Vec<String> = (0..10).map(|_| ask(proxy, "web").text()).collect();
+        assert!(answers.iter().any(|answer| answer == "one"), "{answers:?}");
+    };
+    same(&proxy);
+    proxy.signal(Signal::KILL);
+    proxy.wait_exit();
+    same(&Proxy::start(&text));
+}
+
 fn server(state: &Path) -> String {
     format!("[server]\nstate_dir = \"{}\"", state.display())
 }
