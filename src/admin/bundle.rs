@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
@@ -126,21 +127,46 @@ pub(super) async fn download(
     Ok((headers, packed).into_response())
 }
 
-/// The picture of where the processor's time went, out of the bundle.
-pub(super) async fn flamegraph(
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Shown {
+    #[serde(default)]
+    format: Format,
+}
+
+/// How a profile is shown.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// A flamegraph.
+    #[default]
+    Svg,
+    /// The stacks as text, one in a line.
+    Folded,
+}
+
+/// Where the processor's time went, out of the bundle.
+pub(super) async fn profile(
     State(state): State<AdminState>,
     Path(id): Path<String>,
+    shown: Result<Query<Shown>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(Shown { format }) =
+        shown.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    let (file, kind) = match format {
+        Format::Svg => (bundle::FLAMEGRAPH, "image/svg+xml"),
+        Format::Folded => (bundle::FOLDED, "text/plain; charset=utf-8"),
+    };
     let packed = read(&state, &id).await?;
     let unpacked = tokio::task::spawn_blocking(move || bundle::unpack(&packed)).await;
-    let picture = match unpacked {
-        Ok(Ok(mut files)) => files.remove(bundle::FLAMEGRAPH),
+    let found = match unpacked {
+        Ok(Ok(mut files)) => files.remove(file),
         Ok(Err(error)) => return Err(broken(&error)),
         Err(error) => return Err(broken(&error)),
     };
     let missing = "The bundle has no profile: another was being taken, or the process was idle.";
-    let picture = picture.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, missing))?;
-    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture).into_response())
+    let found = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, missing))?;
+    Ok(([(header::CONTENT_TYPE, kind)], found).into_response())
 }
 
 async fn read(state: &AdminState, id: &str) -> Result<Vec<u8>, Problem> {

@@ -202,7 +202,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{id}", get(incident))
         .route("/api/v1/incidents/{id}/bundle", get(bundle::download))
-        .route("/api/v1/incidents/{id}/profile", get(bundle::flamegraph))
+        .route("/api/v1/incidents/{id}/profile", get(bundle::profile))
         .route("/api/v1/limits", get(limits))
         .route("/api/v1/breakers", get(breakers))
         .route("/api/v1/breakers/{upstream}", post(change::breaker))

@@ -78,7 +78,7 @@ pub(super) const GET_PATHS: [(&str, &str); 33] = [
     ),
     (
         "/api/v1/incidents/{id}/profile",
-        "Where the processor's time went after it was noticed: a flamegraph; 404 when there is none.",
+        "Where the processor's time went after it was noticed, as a flamegraph or folded stacks; 404 when that is not known.",
     ),
     (
         "/api/v1/limits",
@@ -113,11 +113,11 @@ pub(super) const GET_PATHS: [(&str, &str); 33] = [
     ("/api/v1/openapi.json", "This description."),
     (
         "/debug/pprof/profile",
-        "Where processor time goes, sampled for `seconds` (default 10): for pprof, or with `format=svg` as a flamegraph.",
+        "Where processor time goes, sampled for `seconds` (default 10): for pprof, with `format` as a flamegraph or folded stacks.",
     ),
     (
         "/debug/pprof/heap",
-        "Whose the memory is that was allocated within `seconds` (default 10) and not freed: for pprof, or with `format=svg` as a flamegraph.",
+        "Whose the memory is that was allocated within `seconds` (default 10) and not freed: for pprof, with `format` as a flamegraph or folded stacks.",
     ),
 ];
 
@@ -279,10 +279,12 @@ fn answer(path: &str, what: &str) -> Value {
         "/livez" | "/readyz" => json!({ "text/plain": {} }),
         "/metrics" => json!({ "application/openmetrics-text": {} }),
         "/debug/pprof/profile" | "/debug/pprof/heap" => {
-            json!({ "application/octet-stream": {}, "image/svg+xml": {} })
+            json!({ "application/octet-stream": {}, "image/svg+xml": {}, "text/plain": {} })
         }
         "/api/v1/incidents/{id}/bundle" => json!({ "application/zstd": {} }),
-        "/api/v1/incidents/{id}/profile" => json!({ "image/svg+xml": {} }),
+        "/api/v1/incidents/{id}/profile" => {
+            json!({ "image/svg+xml": {}, "text/plain": {} })
+        }
         // As a list, or as they come.
         "/api/v1/events" => json!({ "application/json": {}, "text/event-stream": {} }),
         "/api/v1/stream" => json!({ "text/event-stream": {} }),
@@ -300,9 +302,10 @@ fn parameters(path: &str) -> Value {
             "description": "what was found within this time as well, such as 5m; at most 1h",
         }]),
         "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
-        "/api/v1/incidents/{id}"
-        | "/api/v1/incidents/{id}/bundle"
-        | "/api/v1/incidents/{id}/profile" => json!([in_path("id")]),
+        "/api/v1/incidents/{id}" | "/api/v1/incidents/{id}/bundle" => json!([in_path("id")]),
+        "/api/v1/incidents/{id}/profile" => {
+            json!([in_path("id"), in_query("format", &["svg", "folded"])])
+        }
         "/api/v1/usage" | "/api/v1/usage/hours" | "/api/v1/traffic" => json!([
             in_query("from", &[]),
             in_query("to", &[]),
@@ -318,7 +321,7 @@ fn parameters(path: &str) -> Value {
         }
         "/debug/pprof/profile" | "/debug/pprof/heap" => json!([
             in_query("seconds", &[]),
-            in_query("format", &["pprof", "svg"])
+            in_query("format", &["pprof", "svg", "folded"])
         ]),
         _ if path.contains('{') => json!([in_path("request_id")]),
         _ => json!([]),

@@ -32,6 +32,8 @@ enum Format {
     Pprof,
     /// A flamegraph.
     Svg,
+    /// The stacks as text, one in a line.
+    Folded,
 }
 
 /// Why there is no profile, of either kind.
@@ -80,6 +82,7 @@ pub(super) async fn cpu(query: Result<Query<Asked>, QueryRejection>) -> Result<R
         Ok(match format {
             Format::Pprof => profile.pprof()?,
             Format::Svg => profile.flamegraph()?.into_bytes(),
+            Format::Folded => profile.folded()?.into_bytes(),
         })
     })
     .await
@@ -94,6 +97,7 @@ pub(super) async fn heap(query: Result<Query<Asked>, QueryRejection>) -> Result<
         Ok(match format {
             Format::Pprof => profile.pprof()?,
             Format::Svg => profile.flamegraph()?.into_bytes(),
+            Format::Folded => profile.folded()?.into_bytes(),
         })
     })
     .await
@@ -119,6 +123,7 @@ async fn answer(
     let kind = match format {
         Format::Pprof => "application/octet-stream",
         Format::Svg => "image/svg+xml",
+        Format::Folded => "text/plain; charset=utf-8",
     };
     Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }

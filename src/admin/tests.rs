@@ -11,7 +11,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::config::plan;
-use crate::incident::bundle::{FLAMEGRAPH, pack};
+use crate::incident::bundle::{FLAMEGRAPH, FOLDED, pack};
 use crate::model::{EndpointId, Phase, RouteId, UpstreamId};
 use crate::observe::collector::tests::metrics_of;
 use crate::observe::events::tests::events;
@@ -133,7 +133,10 @@ fn in_flight(limit: usize) -> InFlight {
 /// One incident of an earlier process.
 /// The bundle of that incident.
 fn bundles() -> Bundles {
-    let files = [(FLAMEGRAPH, b"<svg/>".to_vec())];
+    let files = [
+        (FLAMEGRAPH, b"<svg/>".to_vec()),
+        (FOLDED, b"main;serve 3\n".to_vec()),
+    ];
     let bundles = Bundles::new(None);
     let packed = pack(&files, 0).unwrap();
     bundles.keep(INCIDENT, packed).unwrap();

@@ -14,6 +14,8 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 pub const FACTS: &str = "facts.json";
 /// The picture of where the processor's time went.
 pub const FLAMEGRAPH: &str = "profile.svg";
+/// The stacks that it draws, as text.
+pub const FOLDED: &str = "profile.folded";
 
 /// What a bundle unpacks to, at most.
 const MAX_BYTES: u64 = 256 << 20;

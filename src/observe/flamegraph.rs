@@ -1,7 +1,8 @@
 //! Draws stacks, each as wide as the time that was spent in it: a flamegraph (Gregg, 2016), as one SVG without script.
 //!
 //! Calls stand upon their callers; siblings are in the order of their names, so that two pictures can be compared. What
-//! would be narrower than a third of a pixel is left out. Depends on nothing.
+//! would be narrower than a third of a pixel is left out. The same stacks as folded text, for what draws by itself, are whole.
+//! Depends on nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,9 +34,37 @@ impl Frame {
         }
     }
 
+    /// Samples of all stacks.
+    #[must_use]
+    pub const fn samples(&self) -> u64 {
+        self.samples
+    }
+
     fn depth(&self) -> usize {
         let calls = self.calls.values();
         calls.map(|call| call.depth() + 1).max().unwrap_or(0)
+    }
+
+    /// As folded text, one stack in a line: its calls, the outermost first, and how often it was seen.
+    #[must_use]
+    pub fn folded(&self) -> String {
+        let mut text = String::new();
+        for (name, call) in &self.calls {
+            call.fold(&foldable(name), &mut text);
+        }
+        text
+    }
+
+    fn fold(&self, stack: &str, text: &mut String) {
+        let called: u64 = self.calls.values().map(|call| call.samples).sum();
+        let own = self.samples.saturating_sub(called);
+        if own > 0 {
+            // Writing to a string does not fail.
+            let _written = writeln!(text, "{stack} {own}");
+        }
+        for (name, call) in &self.calls {
+            call.fold(&format!("{stack};{}", foldable(name)), text);
+        }
     }
 
     /// The picture, under `title`.
@@ -115,6 +144,12 @@ fn shortened(name: &str, room: usize) -> String {
     std::iter::once('…').chain(end).collect()
 }
 
+/// A name without what separates names and lines.
+fn foldable(name: &str) -> String {
+    let apart = |letter: char| letter == ';' || letter.is_control();
+    name.replace(apart, ":")
+}
+
 /// The same name has the same colour in every picture: warm, as such pictures are.
 fn colour(name: &str) -> String {
     let hash = name
@@ -167,6 +202,19 @@ mod tests {
             ),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn folded_stacks_tell_each_its_own_samples() {
+        let mut all = Frame::default();
+        stack(&mut all, "main serve read", 3);
+        stack(&mut all, "main serve", 1);
+        stack(&mut all, "main <[u8;4]>::push", 4);
+        assert_eq!(
+            all.folded(),
+            "main;<[u8:4]>::push 4\nmain;serve 1\nmain;serve;read 3\n"
+        );
+        assert_eq!(Frame::default().folded(), "");
     }
 
     #[test]

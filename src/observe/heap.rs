@@ -110,6 +110,25 @@ impl Profile {
     /// # Errors
     /// When there is nothing to draw.
     pub fn flamegraph(&self) -> Result<String, Error> {
+        let all = self.stacks()?;
+        let seconds = Duration::from_nanos(self.0.duration_nanos.unsigned_abs());
+        let title = format!(
+            "Memory allocated in {:.0} s and not freed: about {} KiB, by call",
+            seconds.as_secs_f64(),
+            all.samples() >> 10
+        );
+        Ok(all.draw(&title))
+    }
+
+    /// As folded stacks, one in a line, with the bytes that are left.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn folded(&self) -> Result<String, Error> {
+        Ok(self.stacks()?.folded())
+    }
+
+    fn stacks(&self) -> Result<Frame, Error> {
         let bytes = self.column("inuse_space");
         let places = self.0.location.iter().map(|one| (one.id, one));
         let places: HashMap<_, _> = places.collect();
@@ -122,25 +141,17 @@ impl Profile {
             called.filter_map(|line| names.get(&line.function_id).map(|&name| name.to_owned()))
         };
         let mut all = Frame::default();
-        let mut total = 0;
         for sample in &self.0.sample {
             let left = bytes.and_then(|column| sample.value.get(column));
             let left = left.map_or(0, |left| u64::try_from(*left).unwrap_or(0));
             if left > 0 {
                 all.add(sample.location_id.iter().rev().flat_map(calls), left);
-                total += left;
             }
         }
-        if total == 0 {
+        if all.samples() == 0 {
             return Err(Error::Idle);
         }
-        let seconds = Duration::from_nanos(self.0.duration_nanos.unsigned_abs());
-        let title = format!(
-            "Memory allocated in {:.0} s and not freed: about {} KiB, by call",
-            seconds.as_secs_f64(),
-            total >> 10
-        );
-        Ok(all.draw(&title))
+        Ok(all)
     }
 
     /// As `pprof` reads it: its protocol buffer, gzipped.

@@ -120,6 +120,21 @@ impl Profile {
     /// # Errors
     /// When there is nothing to draw.
     pub fn flamegraph(&self) -> Result<String, Error> {
+        let all = self.stacks()?;
+        let seconds = self.0.timing.duration.as_secs_f64();
+        let title = format!("Processor time of {seconds:.0} s, by thread and call");
+        Ok(all.draw(&title))
+    }
+
+    /// As folded stacks, one in a line.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn folded(&self) -> Result<String, Error> {
+        Ok(self.stacks()?.folded())
+    }
+
+    fn stacks(&self) -> Result<Frame, Error> {
         if self.0.data.is_empty() {
             return Err(Error::Idle);
         }
@@ -130,9 +145,7 @@ impl Profile {
             let calls = calls.map(|symbol| symbol.name());
             all.add(thread.chain(calls), u64::try_from(*samples).unwrap_or(0));
         }
-        let seconds = self.0.timing.duration.as_secs_f64();
-        let title = format!("Processor time of {seconds:.0} s, by thread and call");
-        Ok(all.draw(&title))
+        Ok(all)
     }
 
     /// As `pprof` reads it: its protocol buffer, gzipped.
@@ -291,6 +304,8 @@ mod tests {
         assert_eq!(read.string_table.first().map(String::as_str), Some(""));
         let picture = profile.flamegraph().unwrap();
         assert!(picture.contains("<svg") && picture.contains("burn"));
+        let folded = profile.folded().unwrap();
+        assert!(folded.contains("burn "), "{folded}");
         assert!(begin().is_ok());
     }
 }

@@ -163,6 +163,8 @@ impl Sampling {
                 files.extend(written.ok().map(|written| ("profile.pb.gz", written)));
                 let picture = picture.ok().map(String::into_bytes);
                 files.extend(picture.map(|picture| (bundle::FLAMEGRAPH, picture)));
+                let stacks = profile.folded().ok().map(String::into_bytes);
+                files.extend(stacks.map(|stacks| (bundle::FOLDED, stacks)));
             }
             Some(Err(error)) => tracing::warn!(%error, "there is no profile of an incident"),
             None => {}
