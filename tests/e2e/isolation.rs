@@ -17,7 +17,7 @@ use crate::support::wait::{PATIENCE, eventually, eventually_some};
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Clients `web` and `reports`, known by their keys, and the endpoints of one upstream.
-fn config(origins: &[&Origin], more: &str) -> String {
+pub(super) fn config(origins: &[&Origin], more: &str) -> String {
     let endpoints: Vec<String> = origins
         .iter()
         .map(|origin| format!("\"{}\"", origin.address()))
@@ -31,13 +31,13 @@ fn config(origins: &[&Origin], more: &str) -> String {
     )
 }
 
-fn ask(proxy: &Proxy, key: &str) -> Response {
+pub(super) fn ask(proxy: &Proxy, key: &str) -> Response {
     proxy
         .client()
         .request("GET", "/", &[("x-api-key", key)], b"")
 }
 
-fn isolate(proxy: &Proxy, kind: &str, subject: &str, to: &str, ttl: &str) -> Value {
+pub(super) fn isolate(proxy: &Proxy, kind: &str, subject: &str, to: &str, ttl: &str) -> Value {
     let asked =
         json!({ "kind": kind, "subject": subject, "to": to, "ttl": ttl, "reason": "a test" });
     let answer = proxy.admin_post("/api/v1/isolations", &asked);
