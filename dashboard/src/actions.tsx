@@ -198,10 +198,13 @@ export function HoldBreaker({ upstream, held, onClose }: { upstream: string; hel
 /** The one thing to do about a verdict, as a button; none where one has to look first. */
 export function Remedy({ verdict }: { verdict: Verdict }) {
   const [open, setOpen] = useState(false);
-  const able = useStore(isolations) !== null;
+  const held = useStore(isolations);
+  const able = held !== null;
   const close = () => setOpen(false);
   const upstream = verdict.upstream ?? verdict.subject;
   const seen = `${verdict.cause.replaceAll("_", " ")}, ${percent(verdict.confidence)} sure`;
+  // The dialog stays, to say how it went.
+  if (!open && held?.some((one) => one.subject === verdict.subject)) return <Pill tone="warn">{verdict.subject} is held apart</Pill>;
   switch (verdict.cause) {
     case "noisy_client":
       return able ? (

@@ -31,8 +31,13 @@ const VIEWS: [path: string, word: string, view: FunctionComponent<{ rest: string
 ];
 
 const locked = new Store(false);
-/** Whether this page was let in by a token, and so may be left. */
-const letIn = new Store(false);
+/** Whether this browser was let in by a token, and so may leave; no script sees the session itself. */
+const letIn = new Store(localStorage.getItem("let-in") !== null);
+const enter = (isIn: boolean) => {
+  if (isIn) localStorage.setItem("let-in", "");
+  else localStorage.removeItem("let-in");
+  letIn.set(isIn);
+};
 
 function useHash(): [path: string, rest: string] {
   const read = () => window.location.hash.replace(/^#\/?/, "");
@@ -67,7 +72,12 @@ function Page() {
   const [, word, View] = VIEWS.find(([one]) => one === path) ?? VIEWS[0]!;
   useEffect(() => {
     document.title = `${word} · Tidegate`;
-  }, [word]);
+    // In a narrow window not all of the views' names are in sight.
+    const show = () => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+    show();
+    window.addEventListener("resize", show);
+    return () => window.removeEventListener("resize", show);
+  }, [word, isLocked]);
   if (isLocked) return <Login />;
   return (
     <>
@@ -121,7 +131,7 @@ function Standing() {
         {dark ? "☀" : "☾"}
       </button>
       {leave && (
-        <button type="button" class="quiet" onClick={() => void del("session").finally(() => locked.set(true))}>
+        <button type="button" class="quiet" onClick={() => void del("session").finally(() => (enter(false), locked.set(true)))}>
           Log out
         </button>
       )}
@@ -149,7 +159,7 @@ function Login() {
     setWrong(null);
     try {
       await post("session", { token });
-      letIn.set(true);
+      enter(true);
       locked.set(false);
     } catch (error) {
       const refused = error instanceof Refused && error.status === 401;
@@ -192,7 +202,7 @@ prefersDark.addEventListener("change", follow);
 follow();
 onLocked(() => {
   // A session that ends while one looks leaves the token to be shown again.
-  letIn.set(true);
+  enter(false);
   locked.set(true);
 });
 render(<Page />, document.getElementById("app")!);

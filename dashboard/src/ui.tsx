@@ -372,8 +372,8 @@ export function useNear(rows: number, from = 120) {
       const top = body.current?.getBoundingClientRect().top ?? 0;
       // A row is higher where there is no room for its columns side by side.
       const height = body.current?.querySelector<HTMLElement>("tr[aria-rowindex]")?.offsetHeight || 45;
-      const first = Math.max(0, Math.floor(-top / height / 10) * 10 - 20);
-      const last = Math.ceil((window.innerHeight - top) / height / 10) * 10 + 20;
+      const first = Math.max(0, Math.floor(-top / height / 10) * 10 - 10);
+      const last = Math.ceil((window.innerHeight - top) / height / 10) * 10 + 10;
       setSeen((old) => (old.first === first && old.last === last && old.height === height ? old : { first, last, height }));
     };
     const soon = () => {

@@ -19,7 +19,7 @@ export function ms(value: number | null | undefined): string {
   if (value >= 1_000) return `${(value / 1e3).toFixed(2)} s`;
   if (value >= 100) return `${value.toFixed(0)} ms`;
   if (value >= 1) return `${value.toFixed(1)} ms`;
-  return value === 0 ? "0 ms" : `${value.toFixed(2)} ms`;
+  return value < 0.005 ? "0 ms" : `${value.toFixed(2)} ms`;
 }
 
 export function percent(ratio: number | null | undefined, digits?: number): string {
@@ -143,6 +143,7 @@ export function change(one: Change): string {
   };
   const from = text("from");
   if (one.event === "overload") return `${text("admitted_tiers")} of ${text("tiers")} tiers admitted${one.mode === "observe" ? " · only observed" : ""}`;
+  if (one.event.startsWith("incident")) return [text("slo"), text("what")].filter(Boolean).join(" · ");
   const to = text("to");
   const reason = text("reason") || text("error");
   const moved = from && to ? `${from} → ${to}` : to;

@@ -37,13 +37,14 @@ export async function freePort() {
   return port;
 }
 
-/** Answers at once, but for what waits at its gate: every path with `hold` in it. */
+/** Answers at once: badly where the path has `fail` in it; but for what waits at its gate, every path with `hold` in it. */
 export async function origin() {
   const held = new Set();
   const server = createServer((incoming, answer) => {
     incoming.resume();
     answer.setHeader("server-timing", "db;dur=12");
     if (incoming.url.includes("news")) answer.setHeader("cache-control", "max-age=600");
+    if (incoming.url.includes("fail")) answer.statusCode = 500;
     if (incoming.url.includes("hold")) {
       held.add(answer);
       answer.on("close", () => held.delete(answer));
@@ -57,6 +58,23 @@ export async function origin() {
     release: () => held.forEach((answer) => answer.end("late")),
     close: () => (server.closeAllConnections(), server.close()),
   };
+}
+
+/** A node exporter of two processors: of each ten seconds between two answers, four are idle and two wait for a disk. */
+export async function nodeExporter() {
+  let asked = 0;
+  const server = createServer((incoming, answer) => {
+    incoming.resume();
+    const at = asked++;
+    answer.end(
+      `node_cpu_seconds_total{cpu="0",mode="idle"} ${100 + 4 * at}\nnode_cpu_seconds_total{cpu="0",mode="iowait"} ${2 * at}\n` +
+        `node_cpu_seconds_total{cpu="1",mode="user"} ${4 * at}\nnode_load1 0.5\n` +
+        `node_memory_MemTotal_bytes 4096\nnode_memory_MemAvailable_bytes 1024\n`,
+    );
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { url: `http://127.0.0.1:${server.address().port}/metrics`, close: () => (server.closeAllConnections(), server.close()) };
 }
 
 export const key = (name) => `sha256:${createHash("sha256").update(name).digest("hex")}`;
@@ -104,6 +122,11 @@ export async function proxy(config, { token } = {}) {
     async api(path, headers = {}) {
       const answer = await fetch(`${running.page}/api/v1/${path}`, { headers });
       return answer.json();
+    },
+    async post(path, body) {
+      const headers = { "content-type": "application/json" };
+      const answer = await fetch(`${running.page}/api/v1/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+      if (!answer.ok) throw new Error(await answer.text());
     },
     async close() {
       await running.stop("SIGKILL");

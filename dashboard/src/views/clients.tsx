@@ -1,6 +1,6 @@
 // Who takes what, and what is said against whom; one click holds a client apart.
 
-import { Fragment } from "preact";
+import { Component, Fragment } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { Isolate, Isolations, useIsolations } from "../actions";
 import type { Client, Clients as Answer, Isolation, UsageHours } from "../api";
@@ -78,7 +78,7 @@ export function Clients() {
                   open={open === one.label}
                   held={held?.find((isolation) => isolation.kind === "client" && isolation.subject === one.client)}
                   able={held !== null}
-                  onOpen={() => setOpen(open === one.label ? null : one.label)}
+                  onOpen={() => setOpen((before) => (before === one.label ? null : one.label))}
                   onIsolate={() => setApart(one)}
                 />
                 {open === one.label && (
@@ -108,15 +108,7 @@ export function Clients() {
   );
 }
 
-function Row({
-  client,
-  index,
-  open,
-  held,
-  able,
-  onOpen,
-  onIsolate,
-}: {
+type Line = {
   client: Client;
   index: number;
   open: boolean;
@@ -124,7 +116,20 @@ function Row({
   able: boolean;
   onOpen: () => void;
   onIsolate: () => void;
-}) {
+};
+
+/** Made anew only for what it shows: most rows stay what they are while one scrolls. */
+class Row extends Component<Line> {
+  override shouldComponentUpdate(next: Line) {
+    return (["client", "index", "open", "held", "able"] as const).some((key) => next[key] !== this.props[key]);
+  }
+
+  override render(line: Line) {
+    return drawn(line);
+  }
+}
+
+function drawn({ client, index, open, held, able, onOpen, onIsolate }: Line) {
   const { share } = client;
   const noisy = client.flags.some((flag) => flag.flag === "noisy");
   const about = [client.tier, client.owner].filter(Boolean).join(" · ");

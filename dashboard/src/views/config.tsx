@@ -49,7 +49,8 @@ export function Config() {
               <dd>
                 {status.value?.listeners.map((one) => (
                   <div key={one.name}>
-                    {one.name} <span class="code">{one.address}</span> <span class="muted">{count(one.connections)} connections</span>
+                    {one.name !== one.address && `${one.name} `}
+                    <span class="code">{one.address}</span> <span class="muted">{count(one.connections)} connections</span>
                   </div>
                 ))}
               </dd>

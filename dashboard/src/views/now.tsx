@@ -259,7 +259,7 @@ function Recent({ moment }: { moment: Moment }) {
           {events.map((one) => (
             <li key={one.id}>
               <time dateTime={one.ts}>{clock(one.ts)}</time>
-              <Pill tone={toneOf(one)}>{one.event}</Pill>
+              <Pill tone={toneOf(one)}>{one.event.replaceAll("_", " ")}</Pill>
               <b>{one.subject.replace(/^(upstream|endpoint|route) /, "")}</b>
               <span class="muted">{change(one)}</span>
             </li>
@@ -272,6 +272,8 @@ function Recent({ moment }: { moment: Moment }) {
 
 export function toneOf(one: { event: string; [more: string]: unknown }): Tone {
   if (one.event === "breaker") return one.to === "closed" ? "ok" : "bad";
+  if (one.event === "incident_open") return "bad";
+  if (one.event === "incident_closed") return "ok";
   if (one.event === "ejection" || one.event === "overload") return "warn";
   if (one.event === "reload") return one.error || one.ok === false ? "bad" : "info";
   return "quiet";

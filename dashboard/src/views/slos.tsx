@@ -19,7 +19,7 @@ export function Objectives() {
           <tr>
             <th scope="col">Objective</th>
             <th scope="col">Promised</th>
-            <th scope="col">Latency now</th>
+            <th scope="col" class="num">Latency now</th>
             <th scope="col">Budget left</th>
             <th scope="col" class="num">Burn, 5 min</th>
             <th scope="col" class="num">1 h</th>
@@ -67,7 +67,7 @@ function Row({ slo, subject }: { slo: Slo; subject: Subject }) {
       <td>
         <span class="load">
           <Meter value={left ?? 0} tone={tone} label={`Budget left ${percent(left)}`} />
-          <b class="num">{percent(left, 0)}</b>
+          <b class="num">{left !== null && left < 0 ? "overdrawn" : percent(left, 0)}</b>
         </span>
       </td>
       <td class="num">{burn("5m")}</td>

@@ -40,14 +40,14 @@ function Told({ why }: { why: Why }) {
   let begun = 0;
   return (
     <Card class="wide">
-      <p class="headline small">
+      <h2 class="headline small">
         {why.method} {why.outcome.replaceAll("_", " ")}, <Pill tone={tone}>{why.status}</Pill>
         {why.reason && (
           <>
             {" "}because of <strong>{why.reason.replaceAll("_", " ")}</strong>
           </>
         )}
-      </p>
+      </h2>
       <p class="muted">
         {day(why.started_at)} · route {why.route ?? "none"} · upstream {why.upstream ?? "none"}
         {why.endpoint && ` (${why.endpoint})`} · tier {why.tier ?? "none"} · {why.attempts} {why.attempts === 1 ? "attempt" : "attempts"}
