@@ -321,7 +321,7 @@ export const onLocked = (tell: () => void) => {
   locked = tell;
 };
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+async function ask(method: string, path: string, body?: unknown): Promise<Response> {
   const init: RequestInit = { method, credentials: "same-origin" };
   if (body !== undefined) {
     init.headers = { "content-type": "application/json" };
@@ -333,14 +333,18 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
   } catch {
     throw new Refused(0, "Tidegate does not answer.");
   }
-  if (answer.ok) {
-    return (answer.status === 204 ? undefined : await answer.json()) as T;
-  }
+  if (answer.ok) return answer;
   if (answer.status === 401 && path !== "session") locked();
   const problem = (await answer.json().catch(() => null)) as { detail?: string } | null;
   throw new Refused(answer.status, problem?.detail ?? `The answer was ${answer.status}.`);
 }
 
+async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const answer = await ask(method, path, body);
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}
+
+export const text = async (path: string) => (await ask("GET", path)).text();
 export const get = <T>(path: string) => call<T>("GET", path);
 export const post = <T>(path: string, body: unknown) => call<T>("POST", path, body);
 export const del = <T>(path: string) => call<T>("DELETE", path);

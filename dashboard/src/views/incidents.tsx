@@ -1,6 +1,8 @@
 // What happened: objectives that were missed, verdicts, and state changes in the order they came.
 
+import { useState } from "preact/hooks";
 import { type Change, type Incident } from "../api";
+import { Profile } from "../flame";
 import * as live from "../live";
 import { useStore } from "../store";
 import { Card, Note, Pill, useAsked, useAskedIf } from "../ui";
@@ -9,6 +11,8 @@ import { toneOf } from "./now";
 
 /** What changed that long before an incident may have to do with it. */
 const BEFORE = 120_000;
+/** Seconds in which a bundle is written, if one is. */
+const CAPTURE = 30;
 
 export function Incidents() {
   const asked = useAsked<{ events: Change[] }>("events?recent", 3_000);
@@ -52,7 +56,7 @@ function Changes({ events }: { events: Change[] }) {
       {events.map((one) => (
         <li key={one.id}>
           <time dateTime={one.ts}>{day(one.ts)}</time>
-          <Pill tone={toneOf(one)}>{one.event}</Pill>
+          <Pill tone={toneOf(one)}>{one.event.replaceAll("_", " ")}</Pill>
           <b>{one.subject}</b>
           <span class="muted">{change(one)}</span>
         </li>
@@ -66,57 +70,78 @@ function Missed({ incidents, events }: { incidents: Incident[]; events: Change[]
     <Card title="Objectives that were missed" aside={<span class="muted">the newest first</span>} class="wide">
       {incidents.length === 0 && <p class="muted">None.</p>}
       {incidents.map((one) => (
-        <details key={one.id} class="incident" open={one.closed_at === null}>
-          <summary>
-            <time dateTime={one.opened_at}>{day(one.opened_at)}</time>
-            <Pill tone={one.closed_at ? "quiet" : "bad"}>{one.closed_at ? `over after ${lasted(one)}` : "open"}</Pill>
-            <b>
-              {one.slo}: {one.subject}
-            </b>
-            <span class="muted">{one.verdict ? `${one.verdict.cause.replaceAll("_", " ")}: ${one.verdict.subject}` : "no verdict yet"}</span>
-          </summary>
-          <div>
-            <dl class="facts">
-              <dt>What was missed</dt>
-              <dd>{one.what}</dd>
-              {one.component && (
-                <>
-                  <dt>Component</dt>
-                  <dd>{one.component}</dd>
-                </>
-              )}
-              {one.node && (
-                <>
-                  <dt>Endpoint</dt>
-                  <dd class="code">{one.node}</dd>
-                </>
-              )}
-              {one.verdict && (
-                <>
-                  <dt>First verdict</dt>
-                  <dd>
-                    {one.verdict.cause.replaceAll("_", " ")}: <b>{one.verdict.subject}</b>, {percent(one.verdict.confidence)} sure
-                    <p class="advice">{one.verdict.advice}</p>
-                  </dd>
-                </>
-              )}
-            </dl>
-            <h3>What changed shortly before, and during it</h3>
-            <Around incident={one} events={events} />
-            {one.bundle && (
+        <One key={one.id} incident={one} events={events} />
+      ))}
+    </Card>
+  );
+}
+
+function One({ incident: one, events }: { incident: Incident; events: Change[] }) {
+  const [open, setOpen] = useState(one.closed_at === null);
+  const fresh = (useStore(live.moment)?.at ?? 0) - time(one.opened_at) / 1e3 < CAPTURE;
+  return (
+    <details class="incident" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        <time dateTime={one.opened_at}>{day(one.opened_at)}</time>
+        <Pill tone={one.closed_at ? "quiet" : "bad"}>{one.closed_at ? `over after ${lasted(one)}` : "open"}</Pill>
+        <b>
+          {one.slo}: {one.subject}
+        </b>
+        <span class="muted">{one.verdict ? `${one.verdict.cause.replaceAll("_", " ")}: ${one.verdict.subject}` : "no verdict yet"}</span>
+      </summary>
+      {open && (
+        <div>
+          <Facts incident={one} />
+          <h3>What changed shortly before, and during it</h3>
+          <Around incident={one} events={events} />
+          <h3>Where the processor's time went</h3>
+          {one.bundle ? (
+            <>
+              <Profile incident={one.id} />
               <p class="buttons">
                 <a class="button" href={`/api/v1/incidents/${encodeURIComponent(one.id)}/bundle`} download>
                   Download the bundle ({bytes(one.bundle)})
                 </a>
-                <a class="button" href={`/api/v1/incidents/${encodeURIComponent(one.id)}/profile`} target="_blank" rel="noreferrer">
-                  Where the processor's time went
-                </a>
               </p>
-            )}
-          </div>
-        </details>
-      ))}
-    </Card>
+            </>
+          ) : (
+            <p class="muted">
+              {fresh ? "It is being sampled: ten seconds from the beginning of the incident." : "Nothing is kept of this incident; only the newest bundles are."}
+            </p>
+          )}
+        </div>
+      )}
+    </details>
+  );
+}
+
+function Facts({ incident: one }: { incident: Incident }) {
+  return (
+    <dl class="facts">
+      <dt>What was missed</dt>
+      <dd>{one.what}</dd>
+      {one.component && (
+        <>
+          <dt>Component</dt>
+          <dd>{one.component}</dd>
+        </>
+      )}
+      {one.node && (
+        <>
+          <dt>Endpoint</dt>
+          <dd class="code">{one.node}</dd>
+        </>
+      )}
+      {one.verdict && (
+        <>
+          <dt>First verdict</dt>
+          <dd>
+            {one.verdict.cause.replaceAll("_", " ")}: <b>{one.verdict.subject}</b>, {percent(one.verdict.confidence)} sure
+            <p class="advice">{one.verdict.advice}</p>
+          </dd>
+        </>
+      )}
+    </dl>
   );
 }
 
