@@ -1,4 +1,4 @@
-//! The demo's configuration: three upstreams, one cache, and clients known by name.
+//! The demo's configuration: three upstreams, one cache, what their clients are promised, and clients known by name.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,8 @@ pub(super) fn text(
     let mut text = format!(
         "version = 1\n[[listen]]\naddress = \"{proxy}\"\n[admin]\naddress = \"{admin}\"\n\
          [telemetry]\naccess_log = {{ path = \"off\" }}\n[cache.catalog]\n\
-         stale_if_unhealthy = \"0s\"\n"
+         stale_if_unhealthy = \"0s\"\n[slos.interactive]\navailability = 0.99\n\
+         latency = {{ quantile = 0.98, below = \"250ms\", over = \"10s\" }}\n"
     );
     let mut names: Vec<&str> = origins.iter().map(Endpoint::upstream).collect();
     names.dedup();
@@ -28,7 +29,7 @@ pub(super) fn text(
         let endpoints: Vec<String> = of_it.map(|one| format!("\"{}\"", one.address())).collect();
         text.push_str(&format!(
             "[upstreams.{name}]\nendpoints = [{}]\n{}[[routes]]\nname = \"{name}\"\n\
-             upstream = \"{name}\"\nmatch = {{ path_prefix = \"/{name}\" }}\n{}",
+             upstream = \"{name}\"\nslo = \"interactive\"\nmatch = {{ path_prefix = \"/{name}\" }}\n{}",
             endpoints.join(", "),
             if off { OFF } else { "" },
             if name == "catalog" {
