@@ -1,4 +1,4 @@
-// Takes the README's pictures of the demo's story: starts it, waits for a verdict, looks.
+// Takes the README's pictures of the demo's story: starts it, waits for a verdict and for what is kept of it, looks.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -36,21 +36,13 @@ try {
     console.log(`${name}: ${size} bytes`);
   };
 
-  const verdict = async (cause) => {
-    await eventually(
-      cause,
-      async () => {
-        const diagnosis = await (await fetch(`${origin}/api/v1/diagnosis`)).json();
-        return diagnosis.verdicts[0]?.cause === cause;
-      },
-      10 * MINUTES,
-    );
-  };
-
-  await verdict("noisy_client");
-  await picture("now", "now");
+  const api = async (path) => (await fetch(`${origin}/api/v1/${path}`)).json();
+  await eventually("a verdict", async () => (await api("diagnosis")).verdicts[0]?.cause === "noisy_client", 10 * MINUTES);
+  await picture("now", "now", { height: 1120 });
   await picture("clients", "clients");
   await picture("upstream", "upstream/shop", { scheme: "dark", height: 1000 });
+  await eventually("a bundle", async () => (await api("incidents")).incidents.some((one) => one.bundle), 10 * MINUTES);
+  await picture("incident", "incidents", { height: 1000 });
 } finally {
   await chromium.close();
   const ended = once(demo, "exit");
