@@ -366,9 +366,7 @@ export function useNear(rows: number, from = 120) {
   const [seen, setSeen] = useState({ first: 0, last: 60, height: 45 });
   useEffect(() => {
     if (rows <= from) return;
-    let frame = 0;
     const look = () => {
-      frame = 0;
       const top = body.current?.getBoundingClientRect().top ?? 0;
       // A row is higher where there is no room for its columns side by side.
       const height = body.current?.querySelector<HTMLElement>("tr[aria-rowindex]")?.offsetHeight || 45;
@@ -376,16 +374,13 @@ export function useNear(rows: number, from = 120) {
       const last = Math.ceil((window.innerHeight - top) / height / 10) * 10 + 10;
       setSeen((old) => (old.first === first && old.last === last && old.height === height ? old : { first, last, height }));
     };
-    const soon = () => {
-      frame ||= requestAnimationFrame(look);
-    };
     look();
-    window.addEventListener("scroll", soon, { passive: true });
-    window.addEventListener("resize", soon);
+    // Both come once a frame at most, before anything of it is laid out.
+    window.addEventListener("scroll", look, { passive: true });
+    window.addEventListener("resize", look);
     return () => {
-      cancelAnimationFrame(frame);
-      window.removeEventListener("scroll", soon);
-      window.removeEventListener("resize", soon);
+      window.removeEventListener("scroll", look);
+      window.removeEventListener("resize", look);
     };
   }, [rows, from]);
   const all = rows <= from;
