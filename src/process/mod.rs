@@ -16,6 +16,7 @@ mod isolations;
 mod issuers;
 mod listeners;
 mod load;
+mod memory;
 mod nodes;
 mod parts;
 mod quotas;
@@ -286,6 +287,7 @@ impl Process {
         ));
         tokio::spawn(issuers::fetch(Arc::clone(&self.shared)));
         tokio::spawn(nodes::watch(Arc::clone(&self.upstreams)));
+        tokio::spawn(memory::give_back());
         tokio::spawn(Arc::clone(&self.quotas).keep());
         tokio::spawn(Arc::clone(&self.keeper).keep());
     }
