@@ -144,6 +144,7 @@ mod tests {
             ejected: false,
             failures: id as f64 * 200.0,
             attempts: 200.0,
+            worst: id as f64,
         });
         let hosts = [0, 1].map(|id| (id, [0.25 + id as f64 / 2.0, 0.0, 0.5, 0.0]));
         let called = |subject| match subject {

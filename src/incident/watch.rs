@@ -19,7 +19,7 @@ use super::hosts;
 use super::naming::Named;
 use super::past::Past;
 use super::repeats::Repeats;
-use super::span::{Event, Fate};
+use super::span::{Event, Fate, Span};
 use crate::clock::{Instant, SystemClock};
 use crate::engine::registry::Directories;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
@@ -301,8 +301,12 @@ impl Watched {
         let facts = members.iter().map(|member| {
             let endpoint = &member.endpoint;
             let totals = (endpoint.requests(), endpoint.failures());
+            let ejected = endpoint.stats().is_out(now);
             let recent = self.attempts.entry(id(endpoint)).or_default();
-            recent.push_back(totals);
+            // Nobody asks it now: what it did before is what is known of it.
+            if !ejected || recent.is_empty() {
+                recent.push_back(totals);
+            }
             if recent.len() > RECENT + 1 {
                 recent.pop_front();
             }
@@ -310,13 +314,25 @@ impl Watched {
             EndpointFact {
                 id: id(endpoint),
                 unhealthy: !endpoint.is_healthy(),
-                ejected: endpoint.stats().is_out(now),
+                ejected,
                 failures: totals.1.saturating_sub(first.1) as f64,
                 attempts: totals.0.saturating_sub(first.0) as f64,
+                worst: worst(recent, totals),
             }
         });
         facts.collect()
     }
+}
+
+/// The largest share of attempts that failed from any of these moments on, in which some did.
+fn worst(recent: &VecDeque<(u64, u64)>, totals: (u64, u64)) -> f64 {
+    const SOME: u64 = 3;
+    let since = recent.iter().map(|(attempts, failures)| {
+        let failed = totals.1.saturating_sub(*failures);
+        let share = Span::share(failed as f64, totals.0.saturating_sub(*attempts) as f64);
+        if failed < SOME { 0.0 } else { share }
+    });
+    since.fold(0.0, f64::max)
 }
 
 /// Keeps what `key` is called; whoever is forgotten for want of room is known again when it is next seen.
@@ -442,6 +458,15 @@ impl std::fmt::Debug for Watch {
 mod tests {
     use super::*;
     use crate::observe::tables::tests::{answered, refused};
+
+    #[test]
+    fn the_worst_of_the_last_seconds_needs_some_failures() {
+        let recent = VecDeque::from([(100, 1), (110, 1), (120, 3), (124, 7)]);
+        assert_eq!(worst(&recent, (124, 7)), 1.0, "four of four");
+        assert_eq!(worst(&recent, (130, 9)), 0.6, "six of ten");
+        assert_eq!(worst(&VecDeque::from([(100, 1)]), (110, 3)), 0.0);
+        assert_eq!(worst(&VecDeque::new(), (110, 3)), 0.0);
+    }
 
     #[test]
     fn an_exchange_says_how_it_ended_and_whether_the_cache_had_it() {

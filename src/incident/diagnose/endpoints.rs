@@ -43,7 +43,12 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     let confidence = if fact.unhealthy {
         by_failures.max(0.9)
     } else if fact.ejected {
-        by_failures.max(0.55 * step(apart.max(0.0), 0.2))
+        let peers = facts.endpoints.iter().filter(|one| one.id != id);
+        let peers = peers.map(|one| one.worst).fold(0.0, f64::max);
+        // It was ejected within a second or two of failing: over ten seconds that may be little.
+        let suddenly = 0.7 * step(fact.worst - peers, 0.4);
+        let before = 0.55 * step(apart.max(0.0), 0.2);
+        by_failures.max(before).max(suddenly)
     } else {
         by_failures
     };
@@ -107,8 +112,8 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
         let part = Span::share(excess * own.count, facts.now.service.count) / harm.service;
         0.5 + 0.5 * step(part, 0.3)
     } else {
-        // Nobody feels it.
-        0.6
+        // Nobody feels it, and of many healthy minutes one has an endpoint that looks like that.
+        0.4
     };
     // Where all are slower than before, requests queue in all of them, and never as long in one as in the other.
     let others_before = facts.usual.map_or(0.0, |usual| others(usual, id).mean());

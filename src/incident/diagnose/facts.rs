@@ -20,6 +20,10 @@ pub struct EndpointFact {
     pub failures: f64,
     /// Attempts there in the last ten seconds.
     pub attempts: f64,
+    /// The largest share of its latest attempts that failed, over whichever of the last seconds had some failures. While
+    /// it is ejected nobody asks it: then of the seconds before.
+    #[serde(default)]
+    pub worst: f64,
 }
 
 /// How the proxy itself fares.

@@ -188,6 +188,39 @@ fn who_is_barred_by_a_breaker_is_not_turned_away_for_want_of_room() {
 }
 
 #[test]
+fn an_endpoint_that_was_ejected_at_once_is_down_unless_its_peers_fail_as_well() {
+    // Five failures of the forty attempts of ten seconds, and nobody has felt them: they went again elsewhere.
+    let mut history = History::default();
+    for _ in 0..110_u32 {
+        for request in 0..10 {
+            history.current().record(&Event {
+                client: request % 5,
+                endpoint: Some(1),
+                attempts: 1,
+                ..Event::default()
+            });
+        }
+        history.tick(true);
+    }
+    let found = |peers: f64| {
+        let endpoints = [(0, true, 1.0), (1, false, peers), (2, false, 0.0)];
+        let endpoints = endpoints.map(|(id, ejected, worst)| EndpointFact {
+            id,
+            ejected,
+            worst,
+            failures: worst * 5.0,
+            attempts: 40.0,
+            ..EndpointFact::default()
+        });
+        let verdicts = diagnose(&Facts::new(&history, &endpoints, Proxy::default()));
+        let named = verdicts.iter().map(|one| (one.cause, one.subject));
+        named.collect::<Vec<_>>()
+    };
+    assert_eq!(found(0.0), [(Cause::EndpointDown, Subject::Endpoint(0))]);
+    assert_eq!(found(0.8), []);
+}
+
+#[test]
 fn nothing_is_wrong_with_what_is_healthy() {
     let mut wrong = Vec::new();
     for seed in 0..SEEDS {
