@@ -462,10 +462,16 @@ mod tests {
     #[test]
     fn the_worst_of_the_last_seconds_needs_some_failures() {
         let recent = VecDeque::from([(100, 1), (110, 1), (120, 3), (124, 7)]);
-        assert_eq!(worst(&recent, (124, 7)), 1.0, "four of four");
-        assert_eq!(worst(&recent, (130, 9)), 0.6, "six of ten");
-        assert_eq!(worst(&VecDeque::from([(100, 1)]), (110, 3)), 0.0);
-        assert_eq!(worst(&VecDeque::new(), (110, 3)), 0.0);
+        // Four of four, six of ten, and then never enough.
+        for (recent, totals, expected) in [
+            (&recent, (124, 7), 1.0),
+            (&recent, (130, 9), 0.6),
+            (&VecDeque::from([(100, 1)]), (110, 3), 0.0),
+            (&VecDeque::new(), (110, 3), 0.0),
+        ] {
+            let found = worst(recent, totals);
+            assert!((found - expected).abs() < 1e-9, "{totals:?}: {found}");
+        }
     }
 
     #[test]
