@@ -12,7 +12,9 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// What a diagnosis is made of again.
 pub const FACTS: &str = "facts.json";
-/// The picture of where the processor's time went.
+/// Where the processor's time went, for `pprof`.
+pub const PROFILE: &str = "profile.pb.gz";
+/// The same as a picture.
 pub const FLAMEGRAPH: &str = "profile.svg";
 /// The stacks that it draws, as text.
 pub const FOLDED: &str = "profile.folded";

@@ -22,6 +22,29 @@ fn fact(facts: &Facts<'_>, id: u64) -> EndpointFact {
     found.copied().unwrap_or_default()
 }
 
+/// What the other endpoints say for one that fails.
+struct Peers {
+    /// Whether anybody asked them: who was not asked did not fail, but is no witness.
+    asked: bool,
+    /// The share that failed at them, of late or at the best of them.
+    failing: f64,
+}
+
+impl Peers {
+    fn of(facts: &Facts<'_>, id: u64) -> Self {
+        let ended = others(&facts.now, id);
+        let asked = facts.endpoints.iter();
+        let asked = asked.filter(|one| one.id != id && one.attempts > 0.0);
+        // One that was ejected is not asked any more, and hardly failed in ten seconds: its worst moments tell.
+        let best = asked.map(|one| one.worst).fold(f64::INFINITY, f64::min);
+        let known = best.is_finite();
+        Self {
+            asked: known || ended.count > 0.0,
+            failing: Span::share(ended.failed, ended.count).max(if known { best } else { 0.0 }),
+        }
+    }
+}
+
 /// It cannot be connected to, its checks fail, or it fails where its peers do not.
 fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     let fact = fact(facts, id);
@@ -31,22 +54,19 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     let failures = tally.failed.max(fact.failures);
     let failing = Span::share(failures, attempts);
     let unreachable = Span::share(tally.unreachable, tally.count);
-    let peers = others(&facts.now, id);
-    let alone = facts.endpoints.len() <= 1 && peers.count <= 0.0;
-    let apart = failing - Span::share(peers.failed, peers.count);
+    let peers = Peers::of(facts, id);
+    let apart = failing - peers.failing;
     let few = step(failures, 3.0);
-    let by_failures = if alone {
-        step(unreachable, 0.4) * few
-    } else {
+    let by_failures = if peers.asked {
         (step(apart, 0.3) * few).max(step(unreachable, 0.4) * few)
+    } else {
+        step(unreachable, 0.4) * few
     };
     let confidence = if fact.unhealthy {
         by_failures.max(0.9)
-    } else if fact.ejected {
-        let peers = facts.endpoints.iter().filter(|one| one.id != id);
-        let peers = peers.map(|one| one.worst).fold(0.0, f64::max);
+    } else if fact.ejected && peers.asked {
         // It was ejected within a second or two of failing: over ten seconds that may be little.
-        let suddenly = 0.7 * step(fact.worst - peers, 0.4);
+        let suddenly = 0.7 * step(fact.worst - peers.failing, 0.4);
         let before = 0.55 * step(apart.max(0.0), 0.2);
         by_failures.max(before).max(suddenly)
     } else {
@@ -64,7 +84,7 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
                 "failures here",
                 failing,
                 "ratio",
-                Some(Span::share(peers.failed, peers.count)),
+                peers.asked.then_some(peers.failing),
             ),
             number("no connection", unreachable, "ratio", None),
             number(

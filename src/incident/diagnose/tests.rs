@@ -202,22 +202,30 @@ fn an_endpoint_that_was_ejected_at_once_is_down_unless_its_peers_fail_as_well() 
         }
         history.tick(true);
     }
-    let found = |peers: f64| {
-        let endpoints = [(0, true, 1.0), (1, false, peers), (2, false, 0.0)];
-        let endpoints = endpoints.map(|(id, ejected, worst)| EndpointFact {
+    let found = |peers: [(f64, f64); 2]| {
+        let [one, other] = peers;
+        let endpoints = [(0, true, (1.0, 40.0)), (1, false, one), (2, false, other)];
+        let endpoints = endpoints.map(|(id, ejected, (worst, attempts))| EndpointFact {
             id,
             ejected,
             worst,
             failures: worst * 5.0,
-            attempts: 40.0,
+            attempts,
             ..EndpointFact::default()
         });
         let verdicts = diagnose(&Facts::new(&history, &endpoints, Proxy::default()));
         let named = verdicts.iter().map(|one| (one.cause, one.subject));
         named.collect::<Vec<_>>()
     };
-    assert_eq!(found(0.0), [(Cause::EndpointDown, Subject::Endpoint(0))]);
-    assert_eq!(found(0.8), []);
+    let down = [(Cause::EndpointDown, Subject::Endpoint(0))];
+    assert_eq!(found([(0.0, 40.0), (0.0, 40.0)]), down);
+    assert_eq!(found([(0.8, 40.0), (0.0, 40.0)]), down, "one peer is well");
+    assert_eq!(found([(0.8, 40.0), (0.9, 40.0)]), []);
+    assert_eq!(
+        found([(0.8, 40.0), (0.0, 0.0)]),
+        [],
+        "nobody asks the other"
+    );
 }
 
 #[test]
