@@ -3,6 +3,7 @@
 //! Asks the admin API as anybody would, once a second. Waits for conditions where there are such: it goes on when the
 //! cause is found and gone again, or after a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
@@ -23,6 +24,8 @@ const WRONG: Duration = Duration::from_secs(40);
 const HEAL: Duration = Duration::from_secs(60);
 /// Calm before the next thing goes wrong.
 const CALM: Duration = Duration::from_secs(25);
+/// For how many seconds a verdict has to stand before it is acted on.
+const STANDS: u64 = 3;
 /// How often the clients are asked how they feel.
 const EVERY: u64 = 10;
 
@@ -33,10 +36,11 @@ pub(super) fn tell(world: &Arc<World>, admin: Admin, scenarios: &[Scenario], act
         world: Arc::clone(world),
         client: Client::new(admin, None),
         silence,
+        heard: (String::new(), 0),
         said: String::new(),
         worst: 0.0,
         acts,
-        held: Vec::new(),
+        held: BTreeMap::new(),
     };
     story.say("  50 clients go about their day. It takes Tidegate a while to learn what is usual.");
     story.watch(LEARN, |_| false, |_| {});
@@ -52,14 +56,16 @@ struct Story {
     client: Client,
     /// Never speaks: what it is waited on.
     silence: Receiver<()>,
+    /// The first verdict of late, without its numbers, and for how many seconds it has been that.
+    heard: (String, u64),
     /// The verdicts that were told last, without their numbers.
     said: String,
     /// The slowest p98 of the clients since the scenario began, seconds.
     worst: f64,
     /// Whether it does what a verdict says is to be done.
     acts: bool,
-    /// What it did, to be undone.
-    held: Vec<String>,
+    /// Whom it holds apart, by kind and subject, under which id.
+    held: BTreeMap<(String, String), String>,
 }
 
 impl Scenario {
@@ -154,11 +160,17 @@ impl Story {
         }
     }
 
-    /// Tells the first verdict when it is another than before, and when there is none any more.
+    /// Tells the first verdict when it is another than before and has stood a while, and when there is none any more. In
+    /// the first seconds of an incident one verdict gives way to another, and who acts on it is too early.
     fn hear(&mut self, diagnosis: &Diagnosis) {
         let first = diagnosis.verdicts.first();
         let said = first.map_or_else(String::new, name);
-        if said == self.said {
+        if self.heard.0 == said {
+            self.heard.1 += 1;
+        } else {
+            self.heard = (said.clone(), 1);
+        }
+        if said == self.said || self.heard.1 < STANDS {
             return;
         }
         match first {
@@ -185,7 +197,8 @@ impl Story {
                     "◆ done: {} {} is in {} until it is released",
                     action.kind, action.subject, done.to
                 ));
-                self.held.extend(done.id);
+                let subject = (action.kind.clone(), action.subject.clone());
+                self.held.extend(done.id.map(|id| (subject, id)));
             }
             Err(error) => self.say(&format!("  {error}")),
         }
@@ -193,7 +206,7 @@ impl Story {
 
     /// Undoes what was done.
     fn release(&mut self) {
-        for id in std::mem::take(&mut self.held) {
+        for id in std::mem::take(&mut self.held).into_values() {
             let path = format!("/api/v1/isolations/{id}?reason=the%20incident%20is%20over");
             match self.client.delete::<Released>(&path) {
                 Ok((done, _)) => self.say(&format!(
