@@ -18,6 +18,7 @@ use crate::incident::frozen::Frozen;
 use crate::incident::incidents::Incident;
 use crate::incident::recorder::{self, Recorder};
 use crate::observe::inflight::InFlight;
+use crate::observe::profile::Format;
 use crate::observe::prometheus;
 
 /// Decisions that are kept, the newest.
@@ -130,19 +131,7 @@ pub(super) async fn download(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shown {
-    #[serde(default)]
-    format: Format,
-}
-
-/// How a profile is shown.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Format {
-    /// A flamegraph.
-    #[default]
-    Svg,
-    /// The stacks as text, one in a line.
-    Folded,
+    format: Option<Format>,
 }
 
 /// Where the processor's time went, out of the bundle.
@@ -153,9 +142,11 @@ pub(super) async fn profile(
 ) -> Result<Response, Problem> {
     let Query(Shown { format }) =
         shown.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    let (file, kind) = match format {
-        Format::Svg => (bundle::FLAMEGRAPH, "image/svg+xml"),
-        Format::Folded => (bundle::FOLDED, "text/plain; charset=utf-8"),
+    let format = format.unwrap_or(Format::Svg);
+    let file = match format {
+        Format::Pprof => bundle::PROFILE,
+        Format::Svg => bundle::FLAMEGRAPH,
+        Format::Folded => bundle::FOLDED,
     };
     let packed = read(&state, &id).await?;
     let unpacked = tokio::task::spawn_blocking(move || bundle::unpack(&packed)).await;
@@ -166,7 +157,7 @@ pub(super) async fn profile(
     };
     let missing = "The bundle has no profile: another was being taken, or the process was idle.";
     let found = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, missing))?;
-    Ok(([(header::CONTENT_TYPE, kind)], found).into_response())
+    Ok(([(header::CONTENT_TYPE, format.content_type())], found).into_response())
 }
 
 async fn read(state: &AdminState, id: &str) -> Result<Vec<u8>, Problem> {

@@ -78,7 +78,7 @@ pub(super) const GET_PATHS: [(&str, &str); 33] = [
     ),
     (
         "/api/v1/incidents/{id}/profile",
-        "Where the processor's time went after it was noticed, as a flamegraph or folded stacks; 404 when that is not known.",
+        "Where the processor's time went after it was noticed, as a flamegraph, as folded stacks or for pprof, as `format` says; 404 when that is not known.",
     ),
     (
         "/api/v1/limits",
@@ -278,13 +278,10 @@ fn answer(path: &str, what: &str) -> Value {
         "/" => json!({ "text/html": {} }),
         "/livez" | "/readyz" => json!({ "text/plain": {} }),
         "/metrics" => json!({ "application/openmetrics-text": {} }),
-        "/debug/pprof/profile" | "/debug/pprof/heap" => {
+        "/debug/pprof/profile" | "/debug/pprof/heap" | "/api/v1/incidents/{id}/profile" => {
             json!({ "application/octet-stream": {}, "image/svg+xml": {}, "text/plain": {} })
         }
         "/api/v1/incidents/{id}/bundle" => json!({ "application/zstd": {} }),
-        "/api/v1/incidents/{id}/profile" => {
-            json!({ "image/svg+xml": {}, "text/plain": {} })
-        }
         // As a list, or as they come.
         "/api/v1/events" => json!({ "application/json": {}, "text/event-stream": {} }),
         "/api/v1/stream" => json!({ "text/event-stream": {} }),
@@ -304,7 +301,10 @@ fn parameters(path: &str) -> Value {
         "/api/v1/cache" | "/api/v1/inflight" => json!([in_query("limit", &[])]),
         "/api/v1/incidents/{id}" | "/api/v1/incidents/{id}/bundle" => json!([in_path("id")]),
         "/api/v1/incidents/{id}/profile" => {
-            json!([in_path("id"), in_query("format", &["svg", "folded"])])
+            json!([
+                in_path("id"),
+                in_query("format", &["svg", "folded", "pprof"])
+            ])
         }
         "/api/v1/usage" | "/api/v1/usage/hours" | "/api/v1/traffic" => json!([
             in_query("from", &[]),

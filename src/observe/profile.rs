@@ -1,4 +1,5 @@
-//! Where the process spends its processor time: samples of every thread's stack, for a while.
+//! Where the process spends its processor time: samples of every thread's stack, for a while. And what a profile is, this
+//! one and that of memory.
 //!
 //! One profile at a time. A timer's signal interrupts whichever thread runs, 99 times a second of processor time, and its
 //! stack is walked there; what could hold the unwinder's own locks (the C library, the unwinder) is left out.
@@ -13,6 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 use rustfs_mimalloc_profiling::pprof as proto;
+use serde::Deserialize;
 
 use super::flamegraph::Frame;
 
@@ -32,9 +34,15 @@ pub enum Error {
     /// The profiler failed.
     #[error("the profiler failed: {0}")]
     Failed(#[from] pprof::Error),
-    /// Nothing ran while it was sampled.
+    /// The profiler of memory failed.
+    #[error("the profiler of memory failed: {0}")]
+    Memory(rustfs_mimalloc_profiling::Error),
+    /// What the profiler of memory wrote cannot be read.
+    #[error("the profiler of memory wrote what cannot be read: {0}")]
+    Unreadable(#[from] prost::DecodeError),
+    /// Nothing ran while it was sampled, or nothing that was allocated is left.
     #[error(
-        "there is nothing to draw: the process was idle meanwhile; ask for more seconds, or under load"
+        "there is nothing to draw: the process was idle meanwhile, or freed all it allocated; ask for more seconds, or under load"
     )]
     Idle,
     /// What was sampled cannot be written.
@@ -89,7 +97,19 @@ impl Sampling {
     pub fn end(self) -> Result<Profile, Error> {
         let mut report = self.guard.report();
         let report = report.frames_post_processor(leave_out_sampling).build()?;
-        Ok(Profile(report))
+        let mut stacks = Frame::default();
+        for (stack, samples) in &report.data {
+            let thread = std::iter::once(stack.thread_name_or_id());
+            let calls = stack.frames.iter().rev().flat_map(|one| one.iter().rev());
+            let calls = calls.map(|symbol| symbol.name());
+            stacks.add(thread.chain(calls), u64::try_from(*samples).unwrap_or(0));
+        }
+        let seconds = report.timing.duration.as_secs_f64();
+        Ok(Profile {
+            title: format!("Processor time of {seconds:.0} s, by thread and call"),
+            proto: encode(&report),
+            stacks,
+        })
     }
 }
 
@@ -103,104 +123,98 @@ fn leave_out_sampling(stack: &mut pprof::Frames) {
     stack.frames.drain(..own.count());
 }
 
-/// What was sampled.
-pub struct Profile(pprof::Report);
+/// How a profile is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// What `go tool pprof` reads: its protocol buffer, gzipped.
+    Pprof,
+    /// A flamegraph.
+    Svg,
+    /// The stacks as text, one in a line.
+    Folded,
+}
 
-impl std::fmt::Debug for Profile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Profile")
-            .field("stacks", &self.0.data.len())
-            .finish_non_exhaustive()
+impl Format {
+    /// The value of `content-type`.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Pprof => "application/octet-stream",
+            Self::Svg => "image/svg+xml",
+            Self::Folded => "text/plain; charset=utf-8",
+        }
     }
+}
+
+/// What was sampled.
+#[derive(Debug)]
+pub struct Profile {
+    pub(super) proto: proto::Profile,
+    pub(super) stacks: Frame,
+    /// What the flamegraph is headed by.
+    pub(super) title: String,
 }
 
 impl Profile {
-    /// As a picture of the stacks, each as wide as the time spent in it (SVG).
+    /// The profile as `format` has it.
     ///
     /// # Errors
-    /// When there is nothing to draw.
-    pub fn flamegraph(&self) -> Result<String, Error> {
-        let all = self.stacks()?;
-        let seconds = self.0.timing.duration.as_secs_f64();
-        let title = format!("Processor time of {seconds:.0} s, by thread and call");
-        Ok(all.draw(&title))
-    }
-
-    /// As folded stacks, one in a line.
-    ///
-    /// # Errors
-    /// When there are none.
-    pub fn folded(&self) -> Result<String, Error> {
-        Ok(self.stacks()?.folded())
-    }
-
-    fn stacks(&self) -> Result<Frame, Error> {
-        if self.0.data.is_empty() {
+    /// When there is nothing to draw, or it cannot be compressed.
+    pub fn write(&self, format: Format) -> Result<Vec<u8>, Error> {
+        if format == Format::Pprof {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            std::io::Write::write_all(&mut encoder, &self.proto.encode_to_vec())?;
+            return Ok(encoder.finish()?);
+        }
+        if self.stacks.samples() == 0 {
             return Err(Error::Idle);
         }
-        let mut all = Frame::default();
-        for (stack, samples) in &self.0.data {
-            let thread = std::iter::once(stack.thread_name_or_id());
-            let calls = stack.frames.iter().rev().flat_map(|one| one.iter().rev());
-            let calls = calls.map(|symbol| symbol.name());
-            all.add(thread.chain(calls), u64::try_from(*samples).unwrap_or(0));
+        Ok(match format {
+            Format::Folded => self.stacks.folded(),
+            Format::Svg | Format::Pprof => self.stacks.draw(&self.title),
         }
-        Ok(all)
-    }
-
-    /// As `pprof` reads it: its protocol buffer, gzipped.
-    ///
-    /// # Errors
-    /// When it cannot be compressed.
-    pub fn pprof(&self) -> Result<Vec<u8>, Error> {
-        Ok(gzip(&self.encode())?)
-    }
-
-    fn encode(&self) -> proto::Profile {
-        let mut tables = Tables::default();
-        // The first string is the empty one.
-        tables.string("");
-        let types =
-            [("samples", "count"), ("cpu", "nanoseconds")].map(|(kind, unit)| proto::ValueType {
-                r#type: tables.string(kind),
-                unit: tables.string(unit),
-            });
-        let thread = tables.string("thread");
-        let period = 1_000_000_000 / i64::from(FREQUENCY);
-        let samples = self.0.data.iter().map(|(stack, count)| {
-            let count = i64::try_from(*count).unwrap_or(i64::MAX);
-            let symbols = stack.frames.iter().flatten();
-            proto::Sample {
-                location_id: symbols.map(|symbol| tables.location(symbol)).collect(),
-                value: vec![count, count.saturating_mul(period)],
-                label: vec![proto::Label {
-                    key: thread,
-                    str: tables.string(&stack.thread_name_or_id()),
-                    ..proto::Label::default()
-                }],
-            }
-        });
-        let samples = samples.collect();
-        let taken = self.0.timing.duration;
-        proto::Profile {
-            sample_type: types.to_vec(),
-            sample: samples,
-            location: tables.locations,
-            function: tables.functions,
-            string_table: tables.strings,
-            duration_nanos: nanos(taken),
-            period_type: types.get(1).cloned(),
-            period,
-            ..proto::Profile::default()
-        }
+        .into_bytes())
     }
 }
 
-/// A profile as files of it are: its protocol buffer, gzipped.
-pub(super) fn gzip(profile: &proto::Profile) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    std::io::Write::write_all(&mut encoder, &profile.encode_to_vec())?;
-    encoder.finish()
+fn encode(report: &pprof::Report) -> proto::Profile {
+    let mut tables = Tables::default();
+    // The first string is the empty one.
+    tables.string("");
+    let types =
+        [("samples", "count"), ("cpu", "nanoseconds")].map(|(kind, unit)| proto::ValueType {
+            r#type: tables.string(kind),
+            unit: tables.string(unit),
+        });
+    let thread = tables.string("thread");
+    let period = 1_000_000_000 / i64::from(FREQUENCY);
+    let samples = report.data.iter().map(|(stack, count)| {
+        let count = i64::try_from(*count).unwrap_or(i64::MAX);
+        let symbols = stack.frames.iter().flatten();
+        proto::Sample {
+            location_id: symbols.map(|symbol| tables.location(symbol)).collect(),
+            value: vec![count, count.saturating_mul(period)],
+            label: vec![proto::Label {
+                key: thread,
+                str: tables.string(&stack.thread_name_or_id()),
+                ..proto::Label::default()
+            }],
+        }
+    });
+    let samples = samples.collect();
+    let taken = report.timing.duration;
+    proto::Profile {
+        sample_type: types.to_vec(),
+        sample: samples,
+        location: tables.locations,
+        function: tables.functions,
+        string_table: tables.strings,
+        duration_nanos: nanos(taken),
+        period_type: types.get(1).cloned(),
+        period,
+        ..proto::Profile::default()
+    }
 }
 
 fn nanos(time: Duration) -> i64 {
@@ -283,7 +297,7 @@ mod tests {
         assert!(matches!(begin(), Err(Error::Busy)));
         black_box(burn(&sampling));
         let profile = sampling.end().unwrap();
-        let written = profile.pprof().unwrap();
+        let written = profile.write(Format::Pprof).unwrap();
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(&*written)
             .read_to_end(&mut bytes)
@@ -302,9 +316,10 @@ mod tests {
             .sum();
         assert!(samples >= 20, "{samples}");
         assert_eq!(read.string_table.first().map(String::as_str), Some(""));
-        let picture = profile.flamegraph().unwrap();
+        let text = |format| String::from_utf8(profile.write(format).unwrap()).unwrap();
+        let picture = text(Format::Svg);
         assert!(picture.contains("<svg") && picture.contains("burn"));
-        let folded = profile.folded().unwrap();
+        let folded = text(Format::Folded);
         assert!(folded.contains("burn "), "{folded}");
         assert!(begin().is_ok());
     }

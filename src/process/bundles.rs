@@ -15,7 +15,8 @@ use crate::clock::SystemClock;
 use crate::incident::bundle;
 use crate::incident::incidents::Incident;
 use crate::incident::recorder::{self, Recorder};
-use crate::observe::{heap, profile};
+use crate::observe::heap;
+use crate::observe::profile::{self, Format, Profile};
 
 /// Incidents that are captured at once; what they hold meanwhile is some megabytes each.
 const AT_ONCE: usize = 4;
@@ -155,32 +156,39 @@ impl Sampling {
         self.processor.is_none() && self.memory.is_none()
     }
 
-    /// Ends them, and adds what there is to draw: of an idle process there is nothing. Blocks.
+    /// Ends them, and adds what there is. Blocks.
     fn end(self, files: &mut Files) {
-        match self.processor.map(profile::Sampling::end) {
-            Some(Ok(profile)) => {
-                let (written, picture) = (profile.pprof(), profile.flamegraph());
-                files.extend(written.ok().map(|written| ("profile.pb.gz", written)));
-                let picture = picture.ok().map(String::into_bytes);
-                files.extend(picture.map(|picture| (bundle::FLAMEGRAPH, picture)));
-                let stacks = profile.folded().ok().map(String::into_bytes);
-                files.extend(stacks.map(|stacks| (bundle::FOLDED, stacks)));
-            }
-            Some(Err(error)) => tracing::warn!(%error, "there is no profile of an incident"),
-            None => {}
-        }
-        match self.memory.map(heap::Sampling::end) {
-            Some(Ok(profile)) => {
-                let (written, picture) = (profile.pprof(), profile.flamegraph());
-                files.extend(written.ok().map(|written| ("heap.pb.gz", written)));
-                let picture = picture.ok().map(String::into_bytes);
-                files.extend(picture.map(|picture| ("heap.svg", picture)));
-            }
-            Some(Err(error)) => {
-                tracing::warn!(%error, "there is no profile of memory of an incident");
-            }
-            None => {}
-        }
+        keep(self.processor.map(profile::Sampling::end), PROCESSOR, files);
+        keep(self.memory.map(heap::Sampling::end), MEMORY, files);
+    }
+}
+
+/// What the profiles are called in a bundle.
+const PROCESSOR: [(Format, &str); 3] = [
+    (Format::Pprof, bundle::PROFILE),
+    (Format::Svg, bundle::FLAMEGRAPH),
+    (Format::Folded, bundle::FOLDED),
+];
+const MEMORY: [(Format, &str); 3] = [
+    (Format::Pprof, "heap.pb.gz"),
+    (Format::Svg, "heap.svg"),
+    (Format::Folded, "heap.folded"),
+];
+
+/// Adds a profile in each format; of an idle process there is nothing to draw.
+fn keep(
+    taken: Option<Result<Profile, profile::Error>>,
+    names: [(Format, &'static str); 3],
+    files: &mut Files,
+) {
+    match taken {
+        Some(Ok(profile)) => files.extend(
+            names
+                .into_iter()
+                .filter_map(|(format, name)| Some((name, profile.write(format).ok()?))),
+        ),
+        Some(Err(error)) => tracing::warn!(%error, "there is no profile of an incident"),
+        None => {}
     }
 }
 
