@@ -31,15 +31,19 @@ struct Peers {
 }
 
 impl Peers {
+    /// Fewer attempts say nothing for anybody.
+    const ENOUGH: f64 = 3.0;
+
     fn of(facts: &Facts<'_>, id: u64) -> Self {
         let ended = others(&facts.now, id);
         let asked = facts.endpoints.iter();
-        let asked = asked.filter(|one| one.id != id && one.attempts > 0.0);
+        let asked = asked.filter(|one| one.id != id && one.attempts >= Self::ENOUGH);
         // One that was ejected is not asked any more, and hardly failed in ten seconds: its worst moments tell.
-        let best = asked.map(|one| one.worst).fold(f64::INFINITY, f64::min);
+        let failing = |one: &EndpointFact| one.worst.max(one.failures / one.attempts);
+        let best = asked.map(failing).fold(f64::INFINITY, f64::min);
         let known = best.is_finite();
         Self {
-            asked: known || ended.count > 0.0,
+            asked: known || ended.count >= Self::ENOUGH,
             failing: Span::share(ended.failed, ended.count).max(if known { best } else { 0.0 }),
         }
     }
