@@ -7,7 +7,8 @@
 //!
 //! The cost of an endpoint is `latency × (1 + in_flight ÷ weight)` with weights relative to their mean. With
 //! equal weights that is Finagle's `latency × (in_flight + 1)`; with unequal ones an idle pool ties instead of
-//! sending everything to the heaviest, so the sampling, which is by weight, decides.
+//! sending everything to the heaviest, so the sampling, which is by weight, decides. Failures make an endpoint dearer
+//! ([`PeakEwma::penalty`]).
 //!
 //! A [`Pool`] is an immutable list of members over shared atomics ([`Slot`]). Picking reads them without a
 //! lock and allocates nothing; the caller counts the request in afterwards, so two workers may choose the
@@ -348,7 +349,8 @@ impl<E: AsRef<Slot>> Pool<E> {
         );
         let of_a_or_b = of_a.or(of_b).unwrap_or(1.0);
         let of_b_or_a = of_b.or(of_a).unwrap_or(1.0);
-        of_a_or_b * self.pressure(a, now) > of_b_or_a * self.pressure(b, now)
+        let dearness = |m: &Member<E>| self.pressure(m, now) * m.slot().latency.penalty(now);
+        of_a_or_b * dearness(a) > of_b_or_a * dearness(b)
     }
 
     /// `1 + in_flight ÷ weight`, with the weight relative to the mean.

@@ -7,6 +7,11 @@
 //! service taints its endpoint for several τ, which is why the balancer compares two endpoints and never
 //! looks for the best of all.
 //!
+//! A failure is no latency. Taken for one, at the time it would have taken to give up, a single error in a thousand
+//! answers kept its endpoint without work for the better part of a minute, and its peers had that to do as well. So
+//! the share that fails is averaged beside the latency, evenly, and makes an endpoint as much dearer
+//! ([`PeakEwma::penalty`]): an endpoint that fails fast attracts nothing, and one that fails now and then is forgiven.
+//!
 //! Depends on the clock's [`Instant`] only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,12 +22,18 @@ use crate::clock::Instant;
 /// The time in which an unconfirmed average falls to 1/e of itself. Finagle's default.
 pub const DECAY: Duration = Duration::from_secs(10);
 
+/// The weight of one answer in the share that fails, at least: some sixteen answers are what it speaks of.
+const FAILING_WEIGHT: f64 = 1.0 / 16.0;
+
+/// How many times as dear an endpoint becomes that always fails, besides.
+const PENALTY: f64 = 50.0;
+
 /// Bits that stand for "no sample yet"; the bits of a NaN, so no average has them.
 const UNKNOWN: u64 = u64::MAX;
 
-/// A peak EWMA of latencies, shared by all workers.
+/// A peak EWMA of latencies and an even one of failures, shared by all workers.
 ///
-/// Value and stamp are two relaxed atomics without a lock. Races are tolerated and bounded: of two samples
+/// Values and stamp are relaxed atomics without a lock. Races are tolerated and bounded: of two samples
 /// that meet, one may be lost or be weighted by the other's stamp, which is off by the few microseconds
 /// between them. A torn pair can only mix values that were both true within that window, and the next sample
 /// repairs it.
@@ -30,7 +41,9 @@ const UNKNOWN: u64 = u64::MAX;
 pub struct PeakEwma {
     /// The average in nanoseconds, as the bits of an `f64`; [`UNKNOWN`] before the first sample.
     nanos: AtomicU64,
-    /// When the average was last written, in nanoseconds since [`Instant::ZERO`].
+    /// The share of the latest answers that were failures, as the bits of an `f64`.
+    failing: AtomicU64,
+    /// When either was last written, in nanoseconds since [`Instant::ZERO`].
     stamp: AtomicU64,
 }
 
@@ -38,6 +51,7 @@ impl Default for PeakEwma {
     fn default() -> Self {
         Self {
             nanos: AtomicU64::new(UNKNOWN),
+            failing: AtomicU64::new(0),
             stamp: AtomicU64::new(0),
         }
     }
@@ -58,19 +72,51 @@ impl PeakEwma {
         }
     }
 
-    /// Takes in one sample. For a failure pass the time it would have taken to give up, or an endpoint that
-    /// fails fast looks like the fastest of all.
+    /// Takes in that something was answered, and in what time.
     pub fn observe(&self, sample: Duration, now: Instant) {
         let sample = nanos_of(sample);
+        let keep = self.fading(now);
         let next = match self.load() {
-            Some(average) if sample < average => {
-                let keep = self.fading(now);
-                average.mul_add(keep, sample * (1.0 - keep))
-            }
+            Some(average) if sample < average => average.mul_add(keep, sample * (1.0 - keep)),
             Some(_) | None => sample,
         };
         self.nanos.store(next.to_bits(), Ordering::Relaxed);
+        if self.failing.load(Ordering::Relaxed) != 0 {
+            self.mix(0.0, keep);
+        }
         self.stamp.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Takes in that something failed, and how long that took. A fast failure is no sign of speed: it leaves the latency
+    /// as it is.
+    pub fn fail(&self, took: Duration, now: Instant) {
+        if let Some(average) = self.load() {
+            let next = average.max(nanos_of(took));
+            self.nanos.store(next.to_bits(), Ordering::Relaxed);
+        }
+        self.mix(1.0, self.fading(now));
+        self.stamp.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// How many times as dear as by its latency the endpoint is at `now`, for what failed there; 1 or more.
+    #[must_use]
+    pub fn penalty(&self, now: Instant) -> f64 {
+        let failing = f64::from_bits(self.failing.load(Ordering::Relaxed));
+        if failing > 0.0 {
+            1.0 + PENALTY * failing * self.fading(now)
+        } else {
+            1.0
+        }
+    }
+
+    /// Moves the share that fails towards `to`, by more the longer ago the last answer was.
+    fn mix(&self, to: f64, keep: f64) {
+        /// What is less is none.
+        const LEAST: f64 = 1e-4;
+        let failing = f64::from_bits(self.failing.load(Ordering::Relaxed));
+        let next = (to - failing).mul_add(FAILING_WEIGHT.max(1.0 - keep), failing);
+        let next = if next < LEAST { 0.0 } else { next };
+        self.failing.store(next.to_bits(), Ordering::Relaxed);
     }
 
     /// The average as it stands at `now`; none before the first sample.
@@ -146,6 +192,38 @@ mod tests {
         ewma.observe(Duration::from_secs(1), at(0));
         assert!((millis(&ewma, at(10)) - 1000.0 / std::f64::consts::E).abs() < 1e-3);
         assert!(millis(&ewma, at(200)) < 1e-3);
+    }
+
+    #[test]
+    fn who_fails_becomes_dearer_and_no_slower_and_is_forgiven() {
+        let ewma = PeakEwma::default();
+        ewma.observe(Duration::from_millis(40), at(0));
+        assert!(ewma.penalty(at(0)) <= 1.0);
+        ewma.fail(Duration::from_millis(2), at(0));
+        let once = ewma.penalty(at(0));
+        assert!(
+            (once - (1.0 + PENALTY * FAILING_WEIGHT)).abs() < 1e-9,
+            "{once}"
+        );
+        assert!((millis(&ewma, at(0)) - 40.0).abs() < 1e-6);
+        ewma.fail(Duration::from_millis(300), at(0));
+        assert!(
+            (millis(&ewma, at(0)) - 300.0).abs() < 1e-6,
+            "a slow one is slow as well"
+        );
+        for _ in 0..200 {
+            ewma.fail(Duration::from_millis(2), at(0));
+        }
+        let always = ewma.penalty(at(0));
+        assert!(always > PENALTY, "{always}");
+        assert!(
+            ewma.penalty(at(10)) < always / 2.0,
+            "nobody knows how it fares now"
+        );
+        for _ in 0..200 {
+            ewma.observe(Duration::from_millis(40), at(0));
+        }
+        assert!(ewma.penalty(at(0)) <= 1.0);
     }
 
     #[test]

@@ -227,7 +227,7 @@ pub(super) fn answered(
     let judge = lease.observe(
         now,
         if outcome.is_failure() {
-            Completion::Failure(latency.max(route.route.timeout))
+            Completion::Failure(latency)
         } else {
             Completion::Success(latency)
         },
@@ -266,7 +266,7 @@ fn unanswered(
     let outcome = if failure == retry::Failure::Final && !is_upstreams(refusal.reason) {
         Outcome::Ignored
     } else {
-        let judge = lease.observe(now, Completion::Failure(route.route.timeout));
+        let judge = lease.observe(now, Completion::Failure(now.since(sending.begun)));
         if judge {
             outliers::judge(&route.upstream, now);
         }

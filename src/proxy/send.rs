@@ -127,7 +127,9 @@ macro_rules! connect_any {
             let Ok(mut $lease) = picked else {
                 return Err(no_endpoint(last));
             };
-            $track.phase(Phase::Decide, worker.now());
+            let begun = worker.now();
+            $track.phase(Phase::Decide, begun);
+            $track.enters(Phase::Connect);
             let connected = $connect.await;
             let now = worker.now();
             $track.phase(Phase::Connect, now);
@@ -137,7 +139,7 @@ macro_rules! connect_any {
                     break Ok(($lease, conn));
                 }
                 Err(error) => {
-                    if $lease.observe(now, Completion::Failure($route.route.timeout)) {
+                    if $lease.observe(now, Completion::Failure(now.since(begun))) {
                         outliers::judge(&$route.upstream, now);
                     }
                     failed.push($lease.endpoint().id());

@@ -13,7 +13,7 @@ use crate::policy::breaker::Outcome;
 pub enum Completion {
     /// It answered; time from the request sent to the response head.
     Success(Duration),
-    /// It failed; the time it would have taken to give up, so that failing fast does not look like speed.
+    /// It failed; the time that took.
     Failure(Duration),
 }
 
@@ -65,14 +65,18 @@ impl Lease {
         if std::mem::replace(&mut self.observed, true) {
             return false;
         }
-        let (sample, outcome) = match completion {
-            Completion::Success(latency) => (latency, Outcome::Success(latency)),
-            Completion::Failure(penalty) => {
+        let balancers = self.endpoint.slot().latency();
+        let outcome = match completion {
+            Completion::Success(latency) => {
+                balancers.observe(latency, now);
+                Outcome::Success(latency)
+            }
+            Completion::Failure(took) => {
                 self.endpoint.count_failure();
-                (penalty, Outcome::Failure)
+                balancers.fail(took, now);
+                Outcome::Failure
             }
         };
-        self.endpoint.slot().latency().observe(sample, now);
         let stats = self.endpoint.stats();
         let outliers = &self.upstream.outliers;
         outliers.record(stats, self.started, now, outcome)

@@ -60,17 +60,18 @@ fn a_lease_counts_its_request_in_and_out_exactly_once() {
 }
 
 #[test]
-fn a_failure_counts_as_its_penalty_and_a_drop_as_nothing() {
+fn a_failure_makes_an_endpoint_dearer_and_a_drop_says_nothing() {
     let mut world = World::new(vec![fixed("a", &[1])]);
     let lease = world.pick("a", &[]).unwrap();
     let endpoint = Arc::clone(lease.endpoint());
     drop(lease);
     assert_eq!(endpoint.latency(Instant::ZERO), None);
 
-    let penalty = Duration::from_secs(15);
+    let took = Duration::from_millis(1);
     let mut lease = world.pick("a", &[]).unwrap();
-    assert!(!lease.observe(Instant::ZERO, Completion::Failure(penalty)));
-    assert_eq!(endpoint.latency(Instant::ZERO), Some(penalty));
+    assert!(!lease.observe(Instant::ZERO, Completion::Failure(took)));
+    assert_eq!(endpoint.latency(Instant::ZERO), None);
+    assert!(endpoint.slot().latency().penalty(Instant::ZERO) > 1.0);
     assert_eq!((endpoint.requests(), endpoint.failures()), (2, 1));
 }
 

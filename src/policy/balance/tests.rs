@@ -71,9 +71,12 @@ fn idle_picks(pool: &Pool<Endpoint>, count: u32, now: Instant) -> Vec<u32> {
     picks
 }
 
+/// None of as many endpoints as any test has fails.
+const SOUND: [f64; 4] = [0.0; 4];
+
 /// Sends one request a millisecond for `millis`; each stays in flight for its endpoint's latency and then
-/// reports what `report` makes of it. Returns the requests each endpoint got.
-fn simulate(pool: &Pool<Endpoint>, millis: u64, latency: &[u64], report: &[u64]) -> Vec<u32> {
+/// fails there with the chance that `failing` gives. Returns the requests each endpoint got.
+fn simulate(pool: &Pool<Endpoint>, millis: u64, latency: &[u64], failing: &[f64]) -> Vec<u32> {
     let mut rng = fastrand::Rng::with_seed(42);
     let mut picks = vec![0; latency.len()];
     let mut running = BinaryHeap::new();
@@ -84,8 +87,12 @@ fn simulate(pool: &Pool<Endpoint>, millis: u64, latency: &[u64], report: &[u64])
             }
             running.pop();
             slot(pool, index).leave();
-            let sample = Duration::from_millis(report[index]);
-            slot(pool, index).latency().observe(sample, at_millis(now));
+            let took = Duration::from_millis(latency[index]);
+            if rng.f64() < failing[index] {
+                slot(pool, index).latency().fail(took, at_millis(now));
+            } else {
+                slot(pool, index).latency().observe(took, at_millis(now));
+            }
         }
         let index = pick(pool, &mut rng, at_millis(now));
         picks[index] += 1;
@@ -103,7 +110,7 @@ fn share(picks: &[u32], index: usize) -> f64 {
 fn peak_ewma_avoids_an_endpoint_ten_times_slower_but_keeps_looking_at_it() {
     let pool = pool(&[1.0; 4], Strategy::PeakEwma);
     let latency = [10, 10, 100, 10];
-    let picks = simulate(&pool, 60_000, &latency, &latency);
+    let picks = simulate(&pool, 60_000, &latency, &SOUND);
     assert!(share(&picks, 2) < 0.03, "{picks:?}");
     assert!(picks[2] > 60, "one pick in a hundred is blind: {picks:?}");
     for fast in [0, 1, 3] {
@@ -115,23 +122,32 @@ fn peak_ewma_avoids_an_endpoint_ten_times_slower_but_keeps_looking_at_it() {
 fn two_endpoints_are_always_both_looked_at() {
     let pool = pool(&[1.0; 2], Strategy::PeakEwma);
     let latency = [10, 100];
-    let picks = simulate(&pool, 20_000, &latency, &latency);
+    let picks = simulate(&pool, 20_000, &latency, &SOUND);
     assert!(share(&picks, 1) < 0.1, "{picks:?}");
 }
 
 #[test]
 fn an_endpoint_that_fails_fast_does_not_attract_load() {
     let pool = pool(&[1.0; 4], Strategy::PeakEwma);
-    // It answers within a millisecond, always with an error, which counts as the timeout of one second.
-    let picks = simulate(&pool, 60_000, &[10, 1, 10, 10], &[10, 1_000, 10, 10]);
+    // It answers within a millisecond, always with an error.
+    let picks = simulate(&pool, 60_000, &[10, 1, 10, 10], &[0.0, 1.0, 0.0, 0.0]);
     assert!(share(&picks, 1) < 0.03, "{picks:?}");
+}
+
+#[test]
+fn one_error_in_a_thousand_moves_next_to_nothing() {
+    let pool = pool(&[1.0; 4], Strategy::PeakEwma);
+    let picks = simulate(&pool, 60_000, &[10; 4], &[0.001; 4]);
+    for index in 0..4 {
+        assert!((share(&picks, index) - 0.25).abs() < 0.02, "{picks:?}");
+    }
 }
 
 #[test]
 fn least_request_sends_less_to_who_takes_longer() {
     let pool = pool(&[1.0; 3], Strategy::LeastRequest);
     let latency = [10, 10, 100];
-    let picks = simulate(&pool, 60_000, &latency, &latency);
+    let picks = simulate(&pool, 60_000, &latency, &SOUND);
     assert!(share(&picks, 2) < 0.15, "{picks:?}");
 }
 
@@ -155,7 +171,7 @@ fn weights_are_honoured_by_every_strategy_in_an_idle_pool() {
 fn weights_are_honoured_under_load() {
     for strategy in [Strategy::PeakEwma, Strategy::LeastRequest] {
         let pool = pool(&[1.0, 2.0, 3.0], strategy);
-        let picks = simulate(&pool, 60_000, &[60; 3], &[60; 3]);
+        let picks = simulate(&pool, 60_000, &[60; 3], &SOUND);
         for (index, expected) in [1.0 / 6.0, 1.0 / 3.0, 0.5].into_iter().enumerate() {
             let off = (share(&picks, index) - expected).abs();
             assert!(off < 0.03, "{strategy:?} {picks:?}");
