@@ -50,6 +50,11 @@ impl InFlight {
         self.0.borrow().get(key)?.endpoint
     }
 
+    /// The phase that the request of this entry is in.
+    pub(crate) fn phase(&self, key: usize) -> Option<Phase> {
+        Some(self.0.borrow().get(key)?.phase)
+    }
+
     pub(crate) fn leave(&self, key: usize) {
         let _entry = self.0.borrow_mut().try_remove(key);
     }

@@ -42,7 +42,7 @@ pub(crate) struct Outbound {
 
 impl Outbound {
     pub(crate) fn new(
-        track: &Track,
+        track: &mut Track,
         head: http::request::Parts,
         source: Source,
         hash: Option<u64>,
@@ -56,6 +56,7 @@ impl Outbound {
         } else {
             let limit = track.conn.listener.listener.max_body_bytes;
             let (body, upload) = RequestBody::new(source, limit, track.now(), repeatable);
+            track.upload = Some(Rc::clone(&upload));
             (body, Some(upload))
         };
         Self {

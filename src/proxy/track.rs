@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{Method, Uri};
 
 use super::admit::Caller;
+use super::body::Upload;
 use super::conn::Conn;
 use super::inflight::Entry;
 use super::live::{LiveRoute, View};
@@ -57,6 +58,8 @@ pub(crate) struct Track {
     attempts: Attempts,
     /// From its first byte to the end of its head.
     head: Duration,
+    /// How far its body is.
+    pub(crate) upload: Option<Rc<Upload>>,
     /// The client's address, when a trusted peer named another than its own.
     pub(crate) forwarded: Option<IpAddr>,
     /// Who sent it, once that was looked at.
@@ -131,6 +134,7 @@ impl Track {
             trace: None,
             attempts: Attempts::default(),
             head: now.since(begun),
+            upload: None,
             forwarded: None,
             identity: None,
             tier: 0,
@@ -166,6 +170,7 @@ impl Track {
             attempts: Attempts::default(),
             told: Vec::new(),
             head: self.head,
+            upload: None,
             forwarded: self.forwarded,
             identity: self.identity.clone(),
             tier: self.tier,
@@ -379,6 +384,19 @@ impl Track {
         self.mark = now;
     }
 
+    /// Its client went away: the time since the last mark is that of what it waited for.
+    fn gave_up(&mut self, now: Instant) {
+        let phase = self.conn.worker.in_flight().phase(self.entry);
+        match phase {
+            Some(phase @ (Phase::Queue | Phase::Connect | Phase::Wait)) => {
+                let upload = self.upload.as_ref();
+                let receiving = upload.map_or(Duration::ZERO, |upload| upload.waited(now));
+                self.phase_beside_upload(phase, now, receiving);
+            }
+            _ => self.phase(Phase::Deliver, now),
+        }
+    }
+
     /// The response left whole.
     pub(crate) fn delivered(&mut self, now: Instant) {
         self.phase(Phase::Deliver, now);
@@ -397,8 +415,7 @@ impl Drop for Track {
             if self.conn.worker.is_cutting() {
                 self.exchange.outcome = Outcome::Drained;
             }
-            let now = self.conn.worker.now();
-            self.phase(Phase::Deliver, now);
+            self.gave_up(self.conn.worker.now());
         }
         let mut shares = std::mem::take(&mut self.shares);
         rate::settle(self, &mut shares, self.mark);

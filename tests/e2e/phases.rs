@@ -87,6 +87,28 @@ fn a_slow_client_is_receive() {
 }
 
 #[test]
+fn the_time_of_a_client_that_gives_up_is_that_of_what_it_waited_for() {
+    let (seen, came) = std::sync::mpsc::channel();
+    let origin = RawOrigin::start(move |mut conversation| {
+        while conversation.read_head().is_some() {
+            seen.send(()).ok();
+        }
+    });
+    let proxy = before(origin.address(), "");
+    let whole: &[u8] = b"GET /given-up HTTP/1.1\r\nhost: a\r\n\r\n";
+    let half: &[u8] = b"POST /half HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf";
+    for (request, path, phase) in [(whole, "/given-up", "wait"), (half, "/half", "receive")] {
+        for _ in 0..ROUNDS {
+            let mut client = proxy.client();
+            client.send(request);
+            came.recv().expect("it came");
+            last();
+        }
+        assert_only(&proxy, path, ROUNDS, phase);
+    }
+}
+
+#[test]
 fn a_full_upstream_is_queue() {
     let (seen, first) = std::sync::mpsc::channel();
     let (go, told) = std::sync::mpsc::channel::<()>();
