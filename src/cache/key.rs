@@ -43,7 +43,8 @@ const SEPARATOR: char = '\n';
 pub fn url(scheme: &str, host: &str, target: &str) -> String {
     let default = if scheme == "https" { ":443" } else { ":80" };
     let host = host.strip_suffix(default).unwrap_or(host);
-    let mut url = String::with_capacity(scheme.len() + host.len() + target.len() + 3);
+    // With room for what becomes of it: the name of the upstream comes behind.
+    let mut url = String::with_capacity(scheme.len() + host.len() + target.len() + 3 + 32);
     url.push_str(scheme);
     url.push_str("://");
     url.extend(host.chars().map(|c| c.to_ascii_lowercase()));
@@ -93,6 +94,13 @@ pub fn add_origin(key: &mut String, upstream: &str, rewritten: Option<&str>) {
     if let Some(path) = rewritten {
         add(key, "@", path);
     }
+}
+
+/// Whether `name` is one of [`UNKEYED`]. Nearly every field is told from them by its first letters.
+#[must_use]
+pub fn is_unkeyed(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    (text.starts_with("x-") || text.starts_with('f')) && UNKEYED.contains(name)
 }
 
 /// Takes what never is part of a key out of an untrusted peer's request.

@@ -130,14 +130,11 @@ pub(crate) fn look(
     track: &mut Track,
     route: &LiveRoute,
     of: &RouteCache,
-    head: &mut http::request::Parts,
+    head: &http::request::Parts,
     (host, target): (&str, PathAndQuery),
     empty: bool,
 ) -> Result<Looked, Refusal> {
     let trusted = track.conn.peer.trusted;
-    if !trusted {
-        key::strip_unkeyed(&mut head.headers);
-    }
     let scheme = track.conn.scheme();
     let url = key::url(scheme, host, target.as_str());
     let key = key_of(of, route, url, (&head.headers, trusted), &target);

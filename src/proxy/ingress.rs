@@ -17,6 +17,7 @@ use super::conn::Peer;
 use super::respond::Refusal;
 use super::tracing;
 use super::track::Track;
+use crate::cache::key;
 use crate::clock::Instant;
 use crate::config::plan::HeaderEdits;
 use crate::model::Phase;
@@ -70,9 +71,16 @@ impl Fields {
     const TRACE: u16 = 1 << 9;
     /// What a response says of the service that made it.
     const TOLD: u16 = 1 << 10;
+    /// What an origin may answer by though no cache's key holds it.
+    const UNKEYED: u16 = 1 << 11;
 
     const fn has(self, field: u16) -> bool {
         self.0 & field != 0
+    }
+
+    /// Whether a request carries what an origin may answer by though no cache's key holds it.
+    pub(crate) const fn has_unkeyed(self) -> bool {
+        self.has(Self::UNKEYED)
     }
 
     /// Whether a request asks for news only.
@@ -87,7 +95,7 @@ impl Fields {
             TRANSFER_ENCODING | PROXY_AUTHORIZATION | PROXY_AUTHENTICATE => Self::HOP_BY_HOP,
             TE => Self::TE,
             EXPECT => Self::EXPECT,
-            FORWARDED => Self::CLAIMS,
+            FORWARDED => Self::CLAIMS | Self::UNKEYED,
             IF_NONE_MATCH | IF_MODIFIED_SINCE => Self::CONDITION,
             ETAG | LAST_MODIFIED => Self::VALIDATOR,
             _ => match name.as_str() {
@@ -96,6 +104,7 @@ impl Fields {
                 name if tracing::is_context(name) => Self::CLAIMS | Self::TRACE,
                 "server-timing" | "x-tidegate-metric" => Self::TOLD,
                 "grpc-timeout" | "x-envoy-expected-rq-timeout-ms" => Self::DEADLINE,
+                _ if key::is_unkeyed(name) => Self::UNKEYED,
                 _ => 0,
             },
         }

@@ -3,10 +3,13 @@
 //! ingress → identify → route → rate → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
 //! one place turns that into a response.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,20 +28,41 @@ use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
 use super::{admit, path, rate, upgrade};
+use crate::cache::key;
 use crate::clients::Presented;
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::model::Reason;
 use crate::observe::why::{Policy, Verdict};
 
-/// Answers one request. What can be decided at once is decided before the future is made, so that the
-/// future, which hyper moves about, carries little.
+/// A response, or what becomes one. It is small, as hyper moves it about; what waits for an upstream is boxed.
+#[derive(Debug)]
+pub(crate) enum Answering<F> {
+    Now(Option<Response<ResponseBody>>),
+    Later(Pin<Box<F>>),
+}
+
+impl<F: Future<Output = Response<ResponseBody>>> Future for Answering<F> {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(response) => response
+                .take()
+                .map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
+            Self::Later(response) => response.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+/// Answers one request. What can be decided at once is decided before a future is made: most of what is refused, and
+/// what the cache has, needs none.
 pub(crate) fn answer(
     conn: &Rc<Conn>,
     head: http::request::Parts,
     source: Source,
     interim: Arc<Interim>,
-) -> impl Future<Output = Response<ResponseBody>> + use<> {
+) -> Answering<impl Future<Output = Response<ResponseBody>> + use<>> {
     let now = conn.worker.now();
     let begun = conn.request_begins(now);
     let mut track = Track::begin(conn, begun, now);
@@ -58,15 +82,23 @@ pub(crate) fn answer(
         interim,
         asked.as_ref(),
     );
-    async move {
-        let answered = match decided {
-            Ok((route, way)) => go(&mut track, &route, way)
-                .await
-                .map(|answered| (route, answered)),
-            Err(refusal) => Err(refusal),
-        };
-        finish(track, answered, asked, grpc)
-    }
+    let (route, way) = match decided {
+        Ok((route, Way::Ready(ready))) => {
+            let answered = Ok((route, Answered::Ready(ready)));
+            return Answering::Now(Some(finish(track, answered, asked, grpc)));
+        }
+        Err(refusal) => return Answering::Now(Some(finish(track, Err(refusal), asked, grpc))),
+        Ok(decided) => decided,
+    };
+    Answering::Later(Box::pin(async move {
+        let answered = go(&mut track, &route, way).await;
+        finish(
+            track,
+            answered.map(|answered| (route, answered)),
+            asked,
+            grpc,
+        )
+    }))
 }
 
 /// How a request is answered.
@@ -164,7 +196,12 @@ fn decide(
     admit::isolate(track, route)?;
     rate::admit(track, route, &head.headers)?;
     let target = match &route.cache {
-        Some(cache) => cached::target(cache, target),
+        Some(cache) => {
+            if fields.has_unkeyed() && !track.conn.peer.trusted {
+                key::strip_unkeyed(&mut head.headers);
+            }
+            cached::target(cache, target)
+        }
         None => target,
     };
     if purges {
@@ -189,15 +226,8 @@ fn decide(
     // 6 cache
     let looked = match (&route.cache, seen) {
         (Some(cache), Some(seen)) => {
-            let (head, empty) = (&mut head, source.is_empty());
-            Some(cached::look(
-                track,
-                route,
-                cache,
-                head,
-                (name, seen),
-                empty,
-            )?)
+            let (of, empty) = ((name, seen), source.is_empty());
+            Some(cached::look(track, route, cache, &head, of, empty)?)
         }
         _ => None,
     };

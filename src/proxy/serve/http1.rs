@@ -4,7 +4,6 @@
 //! parked: hyper's half is dropped, the guarded stream stays, and the next byte brings a new half. Idle
 //! connections then cost about what their socket does, and busy ones never notice.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -76,9 +75,7 @@ async fn talk(conn: &Rc<Conn>, io: GuardedIo) -> Option<GuardedIo> {
     }
     let service = service_fn(|request: http::Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let answer = pipeline::answer(conn, head, Source::H1(body), Arc::clone(conn.interim()));
-        // Boxed, because hyper moves it about.
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) })
+        pipeline::answer(conn, head, Source::H1(body), Arc::clone(conn.interim()))
     });
     let mut connection = builder.serve_connection(TokioIo::new(io), service);
     let ended = poll_fn(|cx| {

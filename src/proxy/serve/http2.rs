@@ -1,7 +1,7 @@
 //! An HTTP/2 client connection: its streams, each answered by a task of its own.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -80,9 +80,9 @@ async fn stream_h2(
         Source::H2(body)
     };
     let interim: Arc<Interim> = Arc::default();
-    let mut answer = pin!(pipeline::answer(&conn, head, source, Arc::clone(&interim)));
+    let mut answer = pipeline::answer(&conn, head, source, Arc::clone(&interim));
     let response = poll_fn(|cx| {
-        let polled = answer.as_mut().poll(cx);
+        let polled = Pin::new(&mut answer).poll(cx);
         for (status, headers) in interim.take() {
             let mut early = Response::new(());
             *early.status_mut() = status;
@@ -91,11 +91,13 @@ async fn stream_h2(
             let _gone = respond.send_informational(early);
         }
         match polled {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
             Poll::Pending => respond.poll_reset(cx).map(|_reset| None),
         }
     })
     .await;
+    // What waited for the upstream is large, and the body may take long.
+    drop(answer);
     let Some(response) = response else { return };
     let (mut head, body): (_, ResponseBody) = response.into_parts();
     head.version = http::Version::HTTP_2;
