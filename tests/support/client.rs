@@ -222,7 +222,7 @@ impl Client {
             .expect("the proxy closed instead of answering")
     }
 
-    /// Reads the answer to a request with `method`; `None` when the peer closes instead.
+    /// Reads the answer to a request with `method`; `None` when the peer closes instead, or in its midst.
     #[track_caller]
     pub(crate) fn try_response(&mut self, method: &str) -> Option<Response> {
         let mut interim = Vec::new();
@@ -242,7 +242,11 @@ impl Client {
             let body = if bodiless {
                 wire::Body::default()
             } else {
-                wire::read_body(&mut self.stream, &head.headers, true).expect("a whole body")
+                match wire::read_body(&mut self.stream, &head.headers, true) {
+                    Ok(body) => body,
+                    Err(error) if is_close(&error) => return None,
+                    Err(error) => panic!("no whole body: {error}"),
+                }
             };
             return Some(Response {
                 status,
