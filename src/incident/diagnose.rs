@@ -178,7 +178,7 @@ const EXPLAINS: [(Cause, &[Cause], f64); 9] = [
         ],
         0.6,
     ),
-    (Cause::RetryStorm, &[Cause::UpstreamErrors], 0.7),
+    (Cause::RetryStorm, &[Cause::UpstreamErrors], 0.85),
     (
         Cause::SlowEndpoint,
         &[Cause::SlowUpstream, Cause::SustainedOverload],

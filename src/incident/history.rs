@@ -61,13 +61,10 @@ impl History {
         if self.minute.seconds >= 60.0 {
             self.end_minute();
         }
+        self.seconds.push_back((second, true));
         if !well {
-            // What has not settled yet is under suspicion.
-            for (_, was_well) in self.seconds.iter_mut().rev().take(SETTLE / 3) {
-                *was_well = false;
-            }
+            self.suspect();
         }
-        self.seconds.push_back((second, well));
         if let Some(at) = self.seconds.len().checked_sub(SETTLE + 1)
             && let Some((settled, was_well)) = self.seconds.get(at)
             // Where nothing is known, what there is is the usual: what lags from the start would else hide all the rest.
@@ -78,6 +75,13 @@ impl History {
         }
         if self.seconds.len() > SECONDS {
             self.seconds.pop_front();
+        }
+    }
+
+    /// Something is wrong in the newest second: so it may have been in those before, which have not settled yet.
+    pub fn suspect(&mut self) {
+        for (_, was_well) in self.seconds.iter_mut().rev().take(SETTLE / 3 + 1) {
+            *was_well = false;
         }
     }
 

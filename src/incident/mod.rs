@@ -4,7 +4,8 @@
 //! and what is usual, [`diagnose`] compares the two and ranks the causes, [`scale`] says how much room there is. All of
 //! that is pure: time is an argument, names are numbers. [`watch`] feeds it from what the observer sees;
 //! [`objectives`] holds everybody to what is promised and opens [`incidents`]. Of each, [`bundles`] keeps a
-//! [`bundle`]: what the [`recorder`] and its likes know, and what the diagnosis was made of ([`frozen`]). May depend on observe, measure, engine and clients.
+//! [`bundle`]: what the [`recorder`] and its likes know, and what the diagnosis was made of ([`frozen`]). May depend on
+//! observe, measure, engine and clients.
 
 pub mod bundle;
 pub mod bundles;
@@ -20,5 +21,6 @@ pub mod recorder;
 pub mod repeats;
 pub mod scale;
 pub mod span;
+mod standing;
 pub mod table;
 pub mod watch;

@@ -270,6 +270,7 @@ impl Span {
                 Fate::Failed | Fate::Unreachable
             ))),
             unreachable: f64::from(u8::from(event.fate == Fate::Unreachable)),
+            refused: f64::from(u8::from(event.fate == Fate::Refused)),
         };
         self.clients.add(event.client, &tally);
         self.decide.record(event.phase(Phase::Decide));
@@ -381,6 +382,20 @@ impl Span {
     #[must_use]
     pub fn saturation(&self) -> f64 {
         Self::share(self.gauges.saturated, self.gauges.samples)
+    }
+
+    /// Requests under way at once, on average.
+    #[must_use]
+    pub fn under_way(&self) -> f64 {
+        Self::share(self.gauges.in_flight, self.gauges.samples)
+    }
+
+    /// How many more are under way than what has ended tells of: by Little's law the two are the same, unless some have been
+    /// under way for long and do not end.
+    #[must_use]
+    pub fn stuck(&self) -> f64 {
+        let told = self.rate(self.service.sum + self.delivery.sum);
+        (self.under_way() - told).max(0.0)
     }
 
     /// The share of the limit in use.

@@ -18,6 +18,9 @@ pub struct Tally {
     pub failed: f64,
     /// Those of the failed that never got through: no connection.
     pub unreachable: f64,
+    /// Those that were refused for want of room.
+    #[serde(default)]
+    pub refused: f64,
 }
 
 impl Tally {
@@ -31,12 +34,20 @@ impl Tally {
         }
     }
 
+    /// The time that would have been taken, had none been refused, each as dear as those that were not: what is asked for,
+    /// where what is had is bounded.
+    #[must_use]
+    pub fn asked(&self) -> f64 {
+        self.time + self.refused * self.mean()
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.sent += other.sent;
         self.time += other.time;
         self.failed += other.failed;
         self.unreachable += other.unreachable;
+        self.refused += other.refused;
     }
 
     fn times(&self, by: f64) -> Self {
@@ -46,6 +57,7 @@ impl Tally {
             time: self.time * by,
             failed: self.failed * by,
             unreachable: self.unreachable * by,
+            refused: self.refused * by,
         }
     }
 
@@ -75,6 +87,7 @@ impl Table {
                 time: 0.0,
                 failed: 0.0,
                 unreachable: 0.0,
+                refused: 0.0,
             },
             bound,
         }

@@ -5,7 +5,7 @@
 //! found twice in a row, so that one second's chance is nobody's alarm. Depends on the rest of this room, the
 //! observer's tap and the engine's live values.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,8 @@ use super::hosts;
 use super::naming::Named;
 use super::past::Past;
 use super::repeats::Repeats;
-use super::span::{Event, Fate, Span};
+use super::span::{Event, Fate};
+use super::standing::{Seen, Standings};
 use crate::clock::{Instant, SystemClock};
 use crate::engine::registry::Directories;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
@@ -34,8 +35,6 @@ const MAX_UPSTREAMS: usize = 256;
 const MAX_NAMES: usize = 8_192;
 /// What services call their time as a whole in Server-Timing: a sum is no component.
 const WHOLE: &str = "total";
-/// Seconds over which an endpoint's attempts are counted.
-const RECENT: usize = 10;
 
 /// What is wrong, at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -125,8 +124,7 @@ struct Watched {
     turned_away: bool,
     /// What was found a second ago.
     before: Vec<(Cause, Subject)>,
-    /// Attempts and failures of each endpoint, by second.
-    attempts: HashMap<u64, VecDeque<(u64, u64)>>,
+    standings: Standings,
 }
 
 impl Watch {
@@ -213,6 +211,7 @@ impl Watch {
                 continue;
             };
             let endpoints = watched.endpoints(upstream, now);
+            watched.history.tick(true);
             let facts = Facts::new(&watched.history, &endpoints, proxy);
             let verdicts = diagnose::diagnose(&facts);
             let harmed = Harm::of(&facts).any();
@@ -242,7 +241,9 @@ impl Watch {
                     name, history, &endpoints, &hosts, called,
                 ));
             }
-            watched.history.tick(!lagging);
+            if lagging {
+                watched.history.suspect();
+            }
             for verdict in confirmed {
                 let subject = verdict.subject;
                 let mut named = Named::of(verdict, name, |subject| known.name(subject));
@@ -295,44 +296,18 @@ impl Watched {
     /// What is known of the endpoints: their standing, and what happened there in the last seconds.
     fn endpoints(&mut self, upstream: &UpstreamState, now: Instant) -> Vec<EndpointFact> {
         let pool = upstream.endpoints();
-        let members = pool.members();
-        let ids: Vec<u64> = members.iter().map(|one| id(&one.endpoint)).collect();
-        self.attempts.retain(|id, _| ids.contains(id));
-        let facts = members.iter().map(|member| {
+        let seen = pool.members().iter().map(|member| {
             let endpoint = &member.endpoint;
-            let totals = (endpoint.requests(), endpoint.failures());
-            let ejected = endpoint.stats().is_out(now);
-            let recent = self.attempts.entry(id(endpoint)).or_default();
-            // Nobody asks it now: what it did before is what is known of it.
-            if !ejected || recent.is_empty() {
-                recent.push_back(totals);
-            }
-            if recent.len() > RECENT + 1 {
-                recent.pop_front();
-            }
-            let first = recent.front().copied().unwrap_or(totals);
-            EndpointFact {
+            Seen {
                 id: id(endpoint),
                 unhealthy: !endpoint.is_healthy(),
-                ejected,
-                failures: totals.1.saturating_sub(first.1) as f64,
-                attempts: totals.0.saturating_sub(first.0) as f64,
-                worst: worst(recent, totals),
+                ejected: endpoint.stats().is_out(now),
+                totals: (endpoint.requests(), endpoint.failures()),
+                in_flight: endpoint.in_flight(),
             }
         });
-        facts.collect()
+        self.standings.second(&seen.collect::<Vec<_>>())
     }
-}
-
-/// The largest share of attempts that failed from any of these moments on, in which some did.
-fn worst(recent: &VecDeque<(u64, u64)>, totals: (u64, u64)) -> f64 {
-    const SOME: u64 = 3;
-    let since = recent.iter().map(|(attempts, failures)| {
-        let failed = totals.1.saturating_sub(*failures);
-        let share = Span::share(failed as f64, totals.0.saturating_sub(*attempts) as f64);
-        if failed < SOME { 0.0 } else { share }
-    });
-    since.fold(0.0, f64::max)
 }
 
 /// Keeps what `key` is called; whoever is forgotten for want of room is known again when it is next seen.
@@ -458,21 +433,6 @@ impl std::fmt::Debug for Watch {
 mod tests {
     use super::*;
     use crate::observe::tables::tests::{answered, refused};
-
-    #[test]
-    fn the_worst_of_the_last_seconds_needs_some_failures() {
-        let recent = VecDeque::from([(100, 1), (110, 1), (120, 3), (124, 7)]);
-        // Four of four, six of ten, and then never enough.
-        for (recent, totals, expected) in [
-            (&recent, (124, 7), 1.0),
-            (&recent, (130, 9), 0.6),
-            (&VecDeque::from([(100, 1)]), (110, 3), 0.0),
-            (&VecDeque::new(), (110, 3), 0.0),
-        ] {
-            let found = worst(recent, totals);
-            assert!((found - expected).abs() < 1e-9, "{totals:?}: {found}");
-        }
-    }
 
     #[test]
     fn an_exchange_says_how_it_ended_and_whether_the_cache_had_it() {

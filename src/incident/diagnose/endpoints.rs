@@ -1,5 +1,7 @@
 //! Causes that are one endpoint's: it is down, or it drags.
 
+use std::borrow::Cow;
+
 use super::facts::{self, EndpointFact, Facts};
 use super::{Cause, Evidence, Harm, Subject, Verdict, noise, step};
 use crate::incident::span::Span;
@@ -76,6 +78,8 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     } else {
         by_failures
     };
+    let (hanging, unanswered) = hanging(facts, id);
+    let confidence = confidence.max(hanging);
     (confidence > 0.0).then(|| Verdict {
         cause: Cause::EndpointDown,
         subject: Subject::Endpoint(id),
@@ -91,6 +95,7 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
                 peers.asked.then_some(peers.failing),
             ),
             number("no connection", unreachable, "ratio", None),
+            number("requests it does not answer", unanswered, "requests", None),
             number(
                 "out by its checks",
                 f64::from(u8::from(fact.unhealthy)),
@@ -100,6 +105,29 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
             number("ejected", f64::from(u8::from(fact.ejected)), "bool", None),
         ],
     })
+}
+
+/// How sure it is that it takes requests and answers none, where its peers answer; and how many wait for it. What it holds
+/// is more than what has ended there tells of (Little's law).
+fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
+    let waits = |one: &EndpointFact| {
+        let told = facts.now.rate(facts.now.endpoints.get(one.id).time);
+        (one.in_flight - told).max(0.0)
+    };
+    let own = waits(&fact(facts, id));
+    let peers = facts.endpoints.iter().filter(|one| one.id != id);
+    let (sum, count) = peers.fold((0.0, 0.0), |(sum, count), one| {
+        (sum + waits(one), count + 1.0)
+    });
+    let usual = facts
+        .usual
+        .map_or(0.0, |usual| usual.rate(usual.endpoints.get(id).time));
+    let silent = facts.history.last(3).endpoints.get(id).count < 1.0;
+    let (Some(_), true) = (facts.usual, silent && count > 0.0) else {
+        return (0.0, own);
+    };
+    let apart = own - 2.0 * sum / count;
+    (0.9 * step(apart, 1.5) * step(own - usual, 1.5), own)
 }
 
 /// The exponent of the odds at which a difference is halfway to be believed: of so many endpoints, so often looked at,
@@ -112,10 +140,8 @@ const BEYOND: f64 = 3.0;
 /// The one whose requests take far longer than its peers', if there is one.
 fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     let slow = |id: u64| {
-        let own = facts.now.endpoints.get(id);
-        let peers = others(&facts.now, id);
-        let before = facts.usual.map(|usual| usual.endpoints.get(id).mean());
-        (own, peers, before.filter(|mean| *mean > 0.0))
+        let (ago, span) = latest(facts, id);
+        (span.endpoints.get(id), others(&span, id), ago)
     };
     let ratio = |id: &u64| {
         let (own, peers, _) = slow(*id);
@@ -127,21 +153,35 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     };
     let id = *ids.iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
     let apart = ratio(&id);
-    let (own, peers, before) = slow(id);
-    let grown = before.map_or(1.0, |before| step(own.mean() / before - 1.0, 0.5));
+    let (own, peers, ago) = slow(id);
+    let before = facts.usual.map(|usual| usual.endpoints.get(id).mean());
+    let before = before.filter(|mean| *mean > 0.0);
+    // One that never was known to be faster may be a slower machine.
+    let grown = before.map_or(0.7, |before| step(own.mean() / before - 1.0, 0.5));
+    // With more to do than usual it is slower than usual, and that is not its own doing.
+    let asked = |span: &Span| span.rate(span.endpoints.get(id).sent);
+    let before_asked = facts.usual.map(asked).filter(|rate| *rate > 0.0);
+    let busier = before_asked.map_or(0.0, |before| (asked(&facts.now) / before - 1.0).max(0.0));
     // What it costs: its excess, spread over everybody. Little is asked of an endpoint known to be slow.
     let excess = (own.mean() - peers.mean()).max(0.0);
     let felt = step(excess, 0.008) * step(own.count, 2.0);
+    // Of what everybody feels, the part that this explains.
+    let part = if harm.service > 0.0 {
+        Span::share(excess * own.count, facts.now.service.count) / harm.service
+    } else {
+        0.0
+    };
     let explained = if harm.service > 0.0 {
-        let part = Span::share(excess * own.count, facts.now.service.count) / harm.service;
         0.5 + 0.5 * step(part, 0.3)
     } else {
-        // Nobody feels it, and of many healthy minutes one has an endpoint that looks like that.
-        0.4
+        // Nobody feels it, and of many healthy minutes one has an endpoint that looks like that, if not by as much.
+        0.4 + 0.4 * step(apart - 1.0, 3.0)
     };
     // Where all are slower than before, requests queue in all of them, and never as long in one as in the other.
     let others_before = facts.usual.map_or(0.0, |usual| others(usual, id).mean());
-    let all_slower = step(Span::share(peers.mean(), others_before) - 1.0, 0.7);
+    // Unless it is this one nearly alone that is felt: its peers have its work to do as well.
+    let all_slower =
+        step(Span::share(peers.mean(), others_before) - 1.0, 0.7) * (1.0 - step(part, 0.6));
     // The balancer turns from an endpoint after one long answer, so that a few long ones are all there is of it.
     let spread = facts.usual.unwrap_or(&facts.now).service.spread();
     let chance = facts::surprise(own.count, apart, spread);
@@ -149,8 +189,9 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     let confidence = step(chance, UNLIKELY)
         * step(beyond, BEYOND)
         * step(apart - 1.0, 0.7)
-        * step(lasting(facts, id) - 1.0, 0.5)
+        * step(lasting(facts, (id, ago), part) - 1.0, 0.5)
         * grown
+        * (1.0 - 0.85 * step(busier, 0.5))
         * felt
         * explained
         * (1.0 - 0.7 * all_slower);
@@ -180,14 +221,33 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     })
 }
 
-/// How many times its peers' time the endpoint took in the least of three stretches of the last ten seconds: a moment's
-/// queue in one of them is over in the next.
-fn lasting(facts: &Facts<'_>, id: u64) -> f64 {
-    let stretches = [(3, 0), (6, 3), (10, 6)].map(|(from, to)| facts.history.between(from, to));
-    let asked = stretches.iter().filter_map(|span| {
-        let (own, peers) = (span.endpoints.get(id), others(span, id));
-        (own.count > 0.0 && peers.count > 0.0).then(|| Span::share(own.mean(), peers.mean()))
+/// What an endpoint and its peers did in ten seconds, and how many seconds ago these ended: the last ten; of an endpoint that
+/// is out, those in which it was last asked.
+fn latest<'a>(facts: &'a Facts<'_>, id: u64) -> (usize, Cow<'a, Span>) {
+    const ASKED: f64 = 5.0;
+    let now = || (0, Cow::Borrowed(&facts.now));
+    if !fact(facts, id).ejected || facts.now.endpoints.get(id).count >= ASKED {
+        return now();
+    }
+    let earlier = (5..=50).step_by(5);
+    let mut earlier = earlier.map(|ago| (ago, facts.history.between(ago + 10, ago)));
+    let asked = earlier.find(|(_, span)| span.endpoints.get(id).count >= ASKED);
+    asked.map_or_else(now, |(ago, span)| (ago, Cow::Owned(span)))
+}
+
+/// How many times its peers' time the endpoint took in the least of the stretches of ten seconds that ended `ago`, as far as it
+/// was asked: a moment's queue in one of them is over in the next. Where most of what is felt is its `part`, the latest two
+/// are enough.
+fn lasting(facts: &Facts<'_>, (id, ago): (u64, usize), part: f64) -> f64 {
+    /// Fewer requests in a stretch say nothing of it.
+    const SOME: f64 = 3.0;
+    let stretches = [(3, 0), (6, 3), (10, 6)];
+    let asked = stretches.iter().filter_map(|(from, to)| {
+        let span = facts.history.between(from + ago, to + ago);
+        let (own, peers) = (span.endpoints.get(id), others(&span, id));
+        (own.count >= SOME && peers.count > 0.0).then(|| Span::share(own.mean(), peers.mean()))
     });
+    let asked = asked.take(if part > 0.5 { 2 } else { 3 });
     let least = asked.fold(f64::INFINITY, f64::min);
     if least.is_finite() { least } else { 1.0 }
 }
@@ -205,7 +265,7 @@ fn swing(facts: &Facts<'_>, ids: &[u64]) -> f64 {
         let peers = Span::share(all.time - own.time, all.sent - own.sent);
         Span::share(own.mean(), peers)
     };
-    noise::swing(facts.history, ids, apart).unwrap_or(UNKNOWN)
+    noise::swing(facts.history, ids, UNKNOWN, apart)
 }
 
 /// All endpoints but one.

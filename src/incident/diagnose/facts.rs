@@ -14,7 +14,7 @@ pub struct EndpointFact {
     pub id: u64,
     /// Its checks say that it is down.
     pub unhealthy: bool,
-    /// It was ejected for what it did.
+    /// It was ejected for what it did, and has hardly been asked since.
     pub ejected: bool,
     /// Attempts that failed there in the last ten seconds, those among them that a retry made good.
     pub failures: f64,
@@ -24,6 +24,9 @@ pub struct EndpointFact {
     /// it is ejected nobody asks it: then of the seconds before.
     #[serde(default)]
     pub worst: f64,
+    /// Requests under way there, on average over the last ten seconds.
+    #[serde(default)]
+    pub in_flight: f64,
 }
 
 /// How the proxy itself fares.

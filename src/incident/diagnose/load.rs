@@ -4,6 +4,7 @@
 use super::facts::{self, Facts};
 use super::{Cause, Evidence, Harm, Subject, Verdict, noise, shape, step};
 use crate::incident::span::Span;
+use crate::incident::table::Tally;
 
 pub(super) fn verdicts(facts: &Facts<'_>, harm: &Harm) -> Vec<Verdict> {
     let causes = [noisy, spike, sustained, storm, cache, slow_clients];
@@ -17,7 +18,16 @@ pub(super) fn verdicts(facts: &Facts<'_>, harm: &Harm) -> Vec<Verdict> {
 fn pressure(facts: &Facts<'_>, harm: &Harm) -> f64 {
     let full = facts.now.saturation();
     let crowded = f64::from(u8::from(harm.crowded()));
-    step(full + crowded, 0.3)
+    // An upstream that is never full gets slower instead.
+    let slower = if harm.service > 0.0 { 0.3 } else { 0.0 };
+    step(full + crowded + slower, 0.3)
+}
+
+/// Of all growth, the part that is one client's beyond its part of what there usually is: where all ask for more, or only
+/// one has ever asked, nobody stands out.
+fn stands_out(usual: &Span, client: u64, share: f64) -> f64 {
+    let always = Span::share(usual.clients.get(client).count, usual.demand);
+    (share - always).max(0.0)
 }
 
 /// One client takes most of what is asked for more.
@@ -29,7 +39,7 @@ fn noisy(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
         let grown = step(grew / facts::demand(usual).max(1e-3), 0.3);
         (
             client,
-            step(share, 0.4) * grown * pressure(facts, harm),
+            step(stands_out(usual, client, share), 0.4) * grown * pressure(facts, harm),
             share,
         )
     });
@@ -61,15 +71,15 @@ fn noisy(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
     })
 }
 
-/// The client that takes most of the upstream's additional time, how sure it is that this is its own doing, and its share
-/// of that time. Its requests have to have become dearer than the others': those wait for what it takes up, and become
-/// slower as well, but less so.
+/// The client that asks for most of the upstream's additional time, how sure it is that this is its own doing, and its
+/// share of that time. What it asks for counts, and not what it gets: a fair queue gives it no more than the others. Its
+/// requests have to have become dearer than the others': those wait for what it takes up, and become slower as well, but
+/// less so.
 fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
+    /// The exponent of the odds against chance at which it is halfway believed: a few of anybody's requests may be long.
+    const UNLIKELY: f64 = 8.0;
     let usual = facts.usual?;
-    let (client, grew, share) = facts.grew_most(|span| &span.clients, |tally| tally.time)?;
-    if facts.now.clients.iter().count() < 2 {
-        return None;
-    }
+    let (client, grew, share) = facts.grew_most(|span| &span.clients, Tally::asked)?;
     let others = without(&facts.now, client) / without(usual, client).max(1e-6);
     let mean = |span: &Span| span.clients.get(client).mean();
     // Of a client that is new, what the others' usually take is its usual.
@@ -77,9 +87,15 @@ fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
         known if known > 0.0 => known,
         _ => without(usual, client),
     };
-    let dearer = mean(&facts.now) / before.max(1e-6) / others.max(1.0) - 1.0;
+    let dearer = mean(&facts.now) / before.max(1e-6) / others.max(1.0);
+    let count = facts.now.clients.get(client).sent;
+    let chance = facts::surprise(count, dearer, usual.service.spread());
     let grown = step(grew / usual.rate(usual.service.sum).max(1e-3), 0.3);
-    Some((client, step(share, 0.3) * grown * step(dearer, 0.6), share))
+    let sure = step(stands_out(usual, client, share), 0.25)
+        * grown
+        * step(dearer - 1.0, 0.6)
+        * step(chance, UNLIKELY);
+    Some((client, sure, share))
 }
 
 /// How far the upstream's longer times are one client's dearer requests.
@@ -102,11 +118,11 @@ fn spike(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
     let growth = facts.ratio(facts::originals) - 1.0;
     let top = facts
         .grew_most(|span| &span.clients, |tally| tally.count)
-        .map_or(0.0, |(_, _, share)| share);
+        .map_or(0.0, |(client, _, share)| stands_out(usual, client, share));
     let sudden = shape::suddenness(facts.history, usual);
     let half = facts::midway(facts, usual, facts::originals);
     let confidence =
-        step(growth, 0.25) * (1.0 - step(top, 0.5)) * pressure(facts, harm) * (0.4 + 0.6 * sudden);
+        step(growth, 0.25) * (1.0 - step(top, 0.45)) * pressure(facts, harm) * (0.4 + 0.6 * sudden);
     Some(Verdict {
         cause: Cause::LoadSpike,
         subject: Subject::Upstream,
@@ -114,7 +130,11 @@ fn spike(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
         since: facts.history.held(|span| facts::originals(span) > half),
         evidence: vec![
             facts.evidence("requests", "requests/s", facts::demand),
-            alone("the largest client's share of the growth", top, "ratio"),
+            alone(
+                "the largest client's share of the growth, beyond its usual",
+                top,
+                "ratio",
+            ),
             facts.evidence("the upstream's part of the time", "s", facts::service),
             facts.evidence("requests refused", "ratio", facts::refused),
         ],
@@ -166,6 +186,8 @@ fn sustained(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
 
 /// Clients ask again for what failed, and that is what there is more of.
 fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
+    /// Seconds: fewer are a matter of chance.
+    const BEFORE: usize = 5;
     let usual = facts.usual?;
     let repeated = |span: &Span| Span::share(span.repeats(), span.demand);
     let resent = |span: &Span| Span::share(span.attempts - span.sent, span.sent);
@@ -180,12 +202,12 @@ fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
                 > (facts::failed(usual) + facts::refused(usual)) * 1.5
     };
     let failing = facts.history.held(trouble);
-    // Since when there is as much more as half of what there is now: a load that rises with the day is not where a
-    // storm begins.
+    // What came first is nearer to the cause: a load of which half of what there is more had come before anything failed
+    // is a load. One that rises with the day is not where a storm begins.
+    let before = facts.history.between(failing + BEFORE, failing);
     let half = facts::midway(facts, usual, facts::demand);
-    let rising = facts.history.held(|span| facts::demand(span) > half);
-    // What came first is nearer to the cause: a load that rose before anything failed is a load.
-    let after = if rising > failing + 2 { 0.25 } else { 1.0 };
+    let came_first = before.seconds > 0.0 && facts::demand(&before) > half;
+    let after = if came_first { 0.25 } else { 1.0 };
     // Of the growth, the part that is repetition.
     let more = facts.now.rate(facts.now.demand) - facts::demand(usual);
     let again = facts.now.rate(facts.now.repeats()) - usual.rate(usual.repeats());
@@ -198,7 +220,7 @@ fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
         cause: Cause::RetryStorm,
         subject: Subject::Upstream,
         confidence: step(excess, 0.08) * step(growth, 0.15) * after * part,
-        since: failing.min(rising.max(1)),
+        since: failing,
         evidence: vec![
             facts.evidence("requests that repeat a failed one", "ratio", repeated),
             facts.evidence("requests", "requests/s", facts::demand),
@@ -238,8 +260,10 @@ fn cache(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
 pub(super) fn lost_cache(facts: &Facts<'_>) -> Option<Verdict> {
     /// Seconds.
     const LASTING: f64 = 4.0;
-    /// Times what they swing by themselves.
+    /// Times what they swing by themselves,
     const BEYOND: f64 = 3.0;
+    /// which is taken for this while it is not known.
+    const SWING: f64 = 0.2;
     let usual = facts.usual?;
     let mut verdict = cache(facts, &Harm::default())?;
     let hits = |spans: &[&Span]| {
@@ -248,7 +272,7 @@ pub(super) fn lost_cache(facts: &Facts<'_>) -> Option<Verdict> {
         });
         Span::share(hits, lookups)
     };
-    let swings = noise::swing(facts.history, &[0], |_key, block| hits(block))?;
+    let swings = noise::swing(facts.history, &[0], SWING, |_key, block| hits(block));
     let least = 1.0 / facts.now.lookups.max(1.0);
     let fallen = (hits(&[usual]) / hits(&[&facts.now]).max(least))
         .max(1.0)
@@ -268,7 +292,9 @@ fn slow_clients(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
     Some(Verdict {
         cause: Cause::SlowClients,
         subject: Subject::Upstream,
-        confidence: step(harm.delivery / all, 0.45) * step(harm.delivery, 0.02),
+        confidence: (0.5 + 0.5 * step(harm.delivery / all, 0.45))
+            * step(harm.delivery, 0.01)
+            * step(facts.ratio(delivery) - 1.0, 2.0),
         since: facts
             .history
             .held(|span| delivery(span) > delivery(usual) * 1.5 + 0.01),

@@ -150,6 +150,30 @@ fn a_single_fault_is_named_first() {
 }
 
 #[test]
+fn what_is_not_answered_at_all_is_named_before_anything_ends() {
+    for load in [0.2, 0.5, 0.7] {
+        for seed in 0..SEEDS {
+            for (fault, cause, subject) in [
+                (Fault::Hang, Cause::SlowUpstream, Subject::Upstream),
+                (
+                    Fault::HangEndpoint,
+                    Cause::EndpointDown,
+                    Subject::Endpoint(1),
+                ),
+            ] {
+                let found = verdicts(fault, load, seed, 8);
+                let first = found.first().map(|one| (one.cause, one.subject));
+                assert_eq!(
+                    first,
+                    Some((cause, subject)),
+                    "{fault:?} at {load}: {found:#?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_storm_in_the_busy_hours_is_no_load_spike() {
     for seed in 0..SEEDS {
         let mut world = World::new(0.25, seed);

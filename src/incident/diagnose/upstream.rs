@@ -16,19 +16,26 @@ pub(super) fn verdicts(facts: &Facts<'_>, harm: &Harm) -> Vec<Verdict> {
 /// Every request takes longer, at a load as usual.
 fn slow(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
     let usual = facts.usual?;
-    if harm.service <= 0.0 {
+    if harm.service <= 0.0 && harm.stuck <= 0.0 {
         return None;
     }
-    let slower = facts.ratio(facts::service) - 1.0;
+    let mut slower = facts.ratio(facts::service) - 1.0;
+    if harm.stuck > 0.0 {
+        slower = slower.max(facts.ratio(by_little) - 1.0);
+    }
     let growth = (facts.ratio(facts::originals) - 1.0).max(0.0);
     // More requests at once make each of them slower, about in proportion: only what is beyond that speaks.
     let beyond = (1.0 + slower) / (1.0 + growth) - 1.0;
     // What misses the cache takes longer than what hits it, but that is not the upstream's doing.
-    let all = harm.service + harm.delivery;
+    let of_all = if harm.stuck > 0.0 {
+        1.0
+    } else {
+        Span::share(harm.service, harm.service + harm.delivery)
+    };
     let confidence = step(beyond, 0.35)
         * (1.0 - 0.85 * step(growth, 0.5))
         * (1.0 - 0.8 * load::one_clients(facts))
-        * step(Span::share(harm.service, all), 0.3);
+        * step(of_all, 0.3);
     Some(Verdict {
         cause: Cause::SlowUpstream,
         subject: Subject::Upstream,
@@ -39,9 +46,15 @@ fn slow(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
         evidence: vec![
             facts.evidence("the upstream's part of the time", "s", facts::service),
             facts.evidence("requests", "requests/s", facts::demand),
+            facts.evidence("requests that do not end", "requests", Span::stuck),
             facts.evidence("limit in use", "ratio", Span::utilisation),
         ],
     })
+}
+
+/// How long a request takes by Little's law, also where next to nothing ends: those under way over those that end.
+fn by_little(span: &Span) -> f64 {
+    span.under_way() * span.seconds / span.service.count.max(1.0)
 }
 
 /// The part of what the dearest component explains that one within it explains as well.

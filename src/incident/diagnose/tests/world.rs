@@ -46,6 +46,10 @@ pub(super) enum Fault {
     Errors(f64),
     /// Endpoint 1 is gone.
     Down,
+    /// It takes requests and answers none.
+    HangEndpoint,
+    /// All do.
+    Hang,
     /// The cache has this part of what it is asked for.
     Flush(f64),
     /// The upstream failed half for four seconds, and clients ask so many times again for what fails or is refused.
@@ -70,6 +74,8 @@ pub(super) struct World {
     ill: f64,
     proxy: Proxy,
     endpoints: Vec<EndpointFact>,
+    /// Requests that each endpoint has taken and does not answer, by second.
+    stuck: Vec<[f64; ENDPOINTS as usize]>,
     /// Seconds since the fault began.
     since: u32,
 }
@@ -86,6 +92,7 @@ struct Conditions {
     database: f64,
     errors: f64,
     down: bool,
+    hangs: [bool; ENDPOINTS as usize],
     hits: f64,
     retries: f64,
     readers: f64,
@@ -105,6 +112,7 @@ impl World {
             ill: 0.0,
             proxy: Proxy::default(),
             endpoints: Vec::new(),
+            stuck: Vec::new(),
             since: 0,
         }
     }
@@ -150,6 +158,7 @@ impl World {
             database: 1.0,
             errors: 0.001,
             down: false,
+            hangs: [false; ENDPOINTS as usize],
             hits: HITS,
             retries: 0.0,
             readers: 0.0,
@@ -170,7 +179,9 @@ impl World {
                 .map(|client| (client, true)),
         );
         self.rng.shuffle(&mut asked);
-        let (mut work, mut all, mut ill) = (0.0, 0.0, 0.0);
+        let mut stuck = self.stuck.last().copied().unwrap_or_default();
+        // Who waits for an answer holds a slot.
+        let (mut work, mut all, mut ill) = (stuck.iter().sum(), 0.0, 0.0);
         self.turned_away = false;
         self.proxy = Proxy {
             lag: conditions.lag,
@@ -178,17 +189,17 @@ impl World {
             cpu: if conditions.lag > 0.0 { 1.0 } else { 0.3 },
             descriptors: 0.1,
         };
-        self.endpoints = (0..ENDPOINTS)
-            .map(|id| EndpointFact {
-                id,
-                ..EndpointFact::default()
-            })
-            .collect();
         // A client that asks for more than its share is refused first.
         let share = SLOTS / CLIENTS as f64 * 4.0;
         let mut used = vec![0.0; CLIENTS as usize];
         for (client, repeat) in asked {
             let event = self.request(client, repeat, conditions, &mut work, &mut used, share);
+            let endpoint = event.endpoint.and_then(|id| usize::try_from(id).ok());
+            if let Some(endpoint) = endpoint.filter(|id| conditions.hangs[*id]) {
+                stuck[endpoint] += 1.0;
+                work += 1.0;
+                continue;
+            }
             let failed = event.fate != Fate::Answered;
             all += 1.0;
             ill += f64::from(u8::from(failed));
@@ -198,6 +209,16 @@ impl World {
             }
             self.history.current().record(&event);
         }
+        self.stuck.push(stuck);
+        let recent = self.stuck.iter().rev().take(10);
+        let seconds = recent.len() as f64;
+        self.endpoints = (0..ENDPOINTS)
+            .map(|id| EndpointFact {
+                id,
+                in_flight: recent.clone().map(|all| all[id as usize]).sum::<f64>() / seconds,
+                ..EndpointFact::default()
+            })
+            .collect();
         self.ill = if all > 0.0 { ill / all } else { 0.0 };
         let in_flight = work.min(SLOTS) as u32;
         let waiting = if work > SLOTS { 20 } else { 0 };
@@ -229,7 +250,12 @@ impl World {
         if hit == Some(true) {
             return event;
         }
-        let endpoint = self.rng.u64(0..ENDPOINTS);
+        let stuck = self.stuck.last().copied().unwrap_or_default();
+        let mut endpoint = self.rng.u64(0..ENDPOINTS);
+        if stuck[endpoint as usize] > 3.0 {
+            // The balancer turns to the others.
+            endpoint = (endpoint + 1) % ENDPOINTS;
+        }
         let mut database = self.exponential(DATABASE) * conditions.database;
         let mut service = (self.exponential(SERVICE - DATABASE) + database) * conditions.service;
         if client == 3 {
@@ -248,6 +274,9 @@ impl World {
         }
         event.attempts = 1;
         event.endpoint = Some(endpoint);
+        if conditions.hangs[endpoint as usize] {
+            return event;
+        }
         if *work > 0.9 * SLOTS {
             event.phases[2] = self.exponential(0.04);
         }
@@ -330,6 +359,8 @@ impl Conditions {
             Fault::Component(times) => self.database = times,
             Fault::Errors(part) => self.errors = part,
             Fault::Down => self.down = true,
+            Fault::HangEndpoint => self.hangs[1] = true,
+            Fault::Hang => self.hangs = [true; ENDPOINTS as usize],
             Fault::Flush(hits) => self.hits = hits,
             Fault::Storm(times) => {
                 self.retries = times;
