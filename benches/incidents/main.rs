@@ -107,8 +107,8 @@ fn drills(seeds: u64) -> Vec<Drill> {
     let ms = Duration::from_millis;
     let strengths = [
         [
-            Fault::Flood(250.0),
-            Fault::Flood(500.0),
+            Fault::Flood(400.0),
+            Fault::Flood(600.0),
             Fault::Flood(900.0),
         ],
         [Fault::Dear(6.0), Fault::Dear(12.0), Fault::Dear(25.0)],
@@ -148,6 +148,12 @@ fn drills(seeds: u64) -> Vec<Drill> {
     ];
     // As many times as much as fills the endpoints to 150%, 250% and 400%.
     let spikes = |load: f64| [1.5, 2.5, 4.0].map(|of_capacity| Fault::Spike(of_capacity / load));
+    // Nothing is answered any more, by all or by one; and everything with an error.
+    let extremes = [
+        Fault::Slow(250.0),
+        Fault::Down(Gone::Hangs),
+        Fault::Errors(1.0),
+    ];
     let pairs = [
         [Fault::Slow(4.0), Fault::SlowClients(ms(300))],
         [Fault::Flood(400.0), Fault::Errors(0.2)],
@@ -165,6 +171,7 @@ fn drills(seeds: u64) -> Vec<Drill> {
                 }
                 add(vec![spikes(load)[number]]);
             }
+            extremes.iter().for_each(|fault| add(vec![*fault]));
             pairs.iter().for_each(|pair| add(pair.to_vec()));
         }
     }

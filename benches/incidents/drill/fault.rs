@@ -19,6 +19,8 @@ pub(crate) enum Gone {
     Resets,
     /// Every request is answered with 500.
     Fails,
+    /// No request is answered at all.
+    Hangs,
 }
 
 /// How the cache comes to answer less.

@@ -58,7 +58,7 @@ async fn listen(endpoint: Arc<Endpoint>, listener: TcpListener) {
             _ = conditions.changed() => match endpoint.gone() {
                 Gone::Refuses => return,
                 Gone::Resets => connections.abort_all(),
-                Gone::No | Gone::Fails => {}
+                Gone::No | Gone::Fails | Gone::Hangs => {}
             }
         }
     }
@@ -94,6 +94,9 @@ impl Endpoint {
         let (head, body) = request.into_parts();
         body.collect().await.ok();
         let conditions = self.conditions();
+        if self.gone() == Gone::Hangs {
+            std::future::pending::<()>().await;
+        }
         let fails = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             rng.f64() < conditions.errors
