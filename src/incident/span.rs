@@ -53,6 +53,8 @@ pub struct Event {
     pub pace: Option<Pace>,
     /// Whether the cache had it; none when it was not asked.
     pub hit: Option<bool>,
+    /// Whether its client gave up before it was answered.
+    pub abandoned: bool,
     /// Seconds by phase.
     pub phases: [f64; Phase::ALL.len()],
 }
@@ -261,8 +263,11 @@ impl Span {
             self.lookups += 1.0;
             self.hits += f64::from(u8::from(hit));
         }
+        let abandoned = f64::from(u8::from(event.abandoned));
         let tally = Tally {
             count: 1.0,
+            abandoned,
+            abandoned_time: abandoned * event.service(),
             sent: f64::from(u8::from(event.attempts > 0)),
             time: event.service(),
             failed: f64::from(u8::from(matches!(

@@ -21,6 +21,12 @@ pub struct Tally {
     /// Those that were refused for want of room.
     #[serde(default)]
     pub refused: f64,
+    /// Those whose client gave up before they were answered, and the time they took until then.
+    #[serde(default)]
+    pub abandoned: f64,
+    /// Seconds.
+    #[serde(default)]
+    pub abandoned_time: f64,
 }
 
 impl Tally {
@@ -48,6 +54,8 @@ impl Tally {
         self.failed += other.failed;
         self.unreachable += other.unreachable;
         self.refused += other.refused;
+        self.abandoned += other.abandoned;
+        self.abandoned_time += other.abandoned_time;
     }
 
     fn times(&self, by: f64) -> Self {
@@ -58,6 +66,8 @@ impl Tally {
             failed: self.failed * by,
             unreachable: self.unreachable * by,
             refused: self.refused * by,
+            abandoned: self.abandoned * by,
+            abandoned_time: self.abandoned_time * by,
         }
     }
 
@@ -88,6 +98,8 @@ impl Table {
                 failed: 0.0,
                 unreachable: 0.0,
                 refused: 0.0,
+                abandoned: 0.0,
+                abandoned_time: 0.0,
             },
             bound,
         }

@@ -362,6 +362,7 @@ fn event(exchange: &Exchange) -> Option<Event> {
         client: exchange.client.hash(),
         endpoint: exchange.endpoint.map(|endpoint| endpoint.index() as u64),
         attempts: exchange.attempts,
+        abandoned: exchange.outcome == Outcome::ClientGone && exchange.upstream_status.is_none(),
         fate,
         hit: exchange.cache.and_then(|result| match result {
             // What saved the origin the work, and what did not.

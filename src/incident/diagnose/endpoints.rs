@@ -111,8 +111,9 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
 /// is more than what has ended there tells of (Little's law).
 fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     let waits = |one: &EndpointFact| {
-        let told = facts.now.rate(facts.now.endpoints.get(one.id).time);
-        (one.in_flight - told).max(0.0)
+        // Whose client gave up has not been answered either.
+        let ended = facts.now.endpoints.get(one.id);
+        (one.in_flight - facts.now.rate(ended.time - ended.abandoned_time)).max(0.0)
     };
     let own = waits(&fact(facts, id));
     let peers = facts.endpoints.iter().filter(|one| one.id != id);
@@ -122,7 +123,8 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     let usual = facts
         .usual
         .map_or(0.0, |usual| usual.rate(usual.endpoints.get(id).time));
-    let silent = facts.history.last(3).endpoints.get(id).count < 1.0;
+    let latest = facts.history.last(3).endpoints.get(id);
+    let silent = latest.count - latest.abandoned < 1.0;
     let (Some(_), true) = (facts.usual, silent && count > 0.0) else {
         return (0.0, own);
     };

@@ -144,7 +144,15 @@ fn errors(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
         .endpoints
         .iter()
         .filter(|(_, tally)| tally.count >= 5.0);
-    let least = asked.map(|(_, tally)| Span::share(tally.failed, tally.count));
+    // One that was ejected for it is not asked any more: over ten seconds it has failed little.
+    let worst = |id| {
+        facts
+            .endpoints
+            .iter()
+            .find(|one| one.id == id)
+            .map_or(0.0, |one| one.worst)
+    };
+    let least = asked.map(|(id, tally)| Span::share(tally.failed, tally.count).max(worst(id)));
     let least = least.fold(f64::INFINITY, f64::min);
     let overall = facts::failed(&facts.now);
     let even = if least.is_finite() {
