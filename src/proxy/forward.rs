@@ -3,13 +3,15 @@
 //! Each attempt is admitted like a request of its own, so that what is sent again passes the breaker, the
 //! limit and the queue as everything else does; what those refuse ends the trying.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::admit::{self, Leave};
-use super::body::{BodyError, Passing, RequestBody, Upstream};
+use super::body::{Passing, Upstream};
 use super::hold::{self, Hold, upstream_time};
 use super::live::LiveRoute;
 use super::outbound::{Outbound, Sending};
@@ -17,6 +19,7 @@ use super::pool::Timer;
 use super::respond::Refusal;
 use super::send;
 use super::track::Track;
+use super::upload::{BodyError, RequestBody};
 use super::{hedge, outliers};
 use crate::clock::Instant;
 use crate::engine::protection::Outcome;
@@ -53,9 +56,12 @@ pub(super) struct Failed {
 pub(crate) async fn forward(
     track: &mut Track,
     route: &LiveRoute,
-    outbound: Box<Outbound>,
+    mut outbound: Box<Outbound>,
 ) -> Result<Answer, Refusal> {
     let mut sending = Sending::new(track, route, &outbound);
+    if outbound.gathers && outbound.request.body().is_short() {
+        gather(track, outbound.request.body_mut(), &mut sending).await?;
+    }
     route.upstream.retries().deposit(sending.begun);
     let (caller, deadline) = (sending.caller, sending.deadline);
     let leave = admit::admit(track, route, caller, deadline, &mut sending.timer).await?;
@@ -77,6 +83,38 @@ pub(crate) async fn forward(
         None => attempted.map_err(|failed| failed.refusal),
         Some(failure) => Box::pin(again(track, route, attempted, failure, sending)).await,
     }
+}
+
+/// Reads the whole of a short body. A client that sends slowly would else take up one of the upstream's places, and the
+/// upstream would look slow for it.
+async fn gather(
+    track: &mut Track,
+    body: &mut RequestBody,
+    sending: &mut Sending,
+) -> Result<(), Refusal> {
+    let (mut frames, mut waits) = (Vec::new(), false);
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(ended) = body.poll_gather(cx, &mut frames) {
+            return Poll::Ready(ended.map_err(|_broken| Failure::Broken));
+        }
+        if !std::mem::replace(&mut waits, true) {
+            track.phase(Phase::Decide, sending.worker.now());
+            track.enters(Phase::Receive);
+        }
+        let expired = sending.poll_expired(cx);
+        expired.map(|()| Err(Failure::TimedOut))
+    })
+    .await;
+    let now = sending.worker.now();
+    if waits {
+        track.phase(Phase::Receive, now);
+        track.enters(Phase::Decide);
+    }
+    if let Some(upload) = &sending.upload {
+        track.exchange.bytes_in = upload.bytes();
+        upload.forgive();
+    }
+    ended.map_err(|failure| explain(track, &failure, sending, now).0)
 }
 
 /// What speaks for another attempt.
@@ -173,7 +211,7 @@ fn let_go(track: &mut Track, attempted: Result<Answer, Failed>) -> Option<Refusa
 
 async fn pause(timer: &mut Option<Timer>, until: Instant) {
     let timer = timer.get_or_insert_with(|| Timer::new(until));
-    std::future::poll_fn(|cx| timer.poll_until(cx, until)).await;
+    poll_fn(|cx| timer.poll_until(cx, until)).await;
 }
 
 /// One attempt: an endpoint, a connection, the request, the head of its response.

@@ -13,8 +13,8 @@ use h2::{RecvStream, SendStream};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use super::body::BodyError;
 use super::pool::H2State;
+use super::upload::BodyError;
 
 /// A body received on a stream.
 #[derive(Debug)]

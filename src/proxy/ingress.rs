@@ -83,6 +83,11 @@ impl Fields {
         self.has(Self::UNKEYED)
     }
 
+    /// Whether a client waits to be told before it sends its body.
+    pub(crate) const fn expects(self) -> bool {
+        self.has(Self::EXPECT)
+    }
+
     /// Whether a request asks for news only.
     pub(crate) const fn is_conditional(self) -> bool {
         self.has(Self::CONDITION)

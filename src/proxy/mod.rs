@@ -33,6 +33,7 @@ mod tls;
 mod tracing;
 mod track;
 mod upgrade;
+mod upload;
 pub mod worker;
 
 use std::sync::Arc;

@@ -9,13 +9,13 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Uri};
 
 use super::admit::Caller;
-use super::body::{RequestBody, Source, Upload};
 use super::conn::Interim;
-use super::ingress;
+use super::ingress::{self, Fields};
 use super::live::LiveRoute;
 use super::pool::Timer;
 use super::tracing;
 use super::track::Track;
+use super::upload::{RequestBody, Source, Upload};
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::upstream::retry;
@@ -38,12 +38,14 @@ pub(crate) struct Outbound {
     grpc: bool,
     /// Whether sending it twice does no more than sending it once.
     repeatable: bool,
+    /// Whether its body, if it is short, is read before anything is asked of the upstream.
+    pub(super) gathers: bool,
 }
 
 impl Outbound {
     pub(crate) fn new(
         track: &mut Track,
-        head: http::request::Parts,
+        (head, fields): (http::request::Parts, Fields),
         source: Source,
         hash: Option<u64>,
         deadline: Option<Instant>,
@@ -68,6 +70,8 @@ impl Outbound {
             deadline,
             interim,
             repeatable,
+            // Who waits to be told to go on may yet be spared it.
+            gathers: !fields.expects(),
         }
     }
 }
@@ -224,6 +228,7 @@ impl Sending {
             deadline: self.deadline,
             grpc: self.grpc,
             repeatable: self.repeatable,
+            gathers: false,
         }))
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
-use super::body::{Passing, ResponseBody, Source, Upstream};
+use super::body::{Passing, ResponseBody, Upstream};
 use super::cached::fetch::{self, Answered};
 use super::cached::purge::{self, Purge};
 use super::cached::{self, Asked, Looked, Ready, refresh};
@@ -27,6 +27,7 @@ use super::live::{LiveRoute, View};
 use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
+use super::upload::Source;
 use super::{admit, path, rate, upgrade};
 use crate::cache::key;
 use crate::clients::Presented;
@@ -236,7 +237,7 @@ fn decide(
         looked => looked,
     };
     let hash = hash(track, route, &head);
-    let outbound = Outbound::new(track, head, source, hash, deadline, interim);
+    let outbound = Outbound::new(track, (head, fields), source, hash, deadline, interim);
     let outbound = Box::new(outbound);
     let way = match looked {
         None => Way::Forward(outbound),

@@ -16,9 +16,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Sleep;
 
-use super::body::RequestBody;
 use super::connect::Connector;
 use super::stream::Stream;
+use super::upload::RequestBody;
 use crate::clock::{Instant, SystemClock};
 use crate::model::EndpointId;
 

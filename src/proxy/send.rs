@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::body::{RequestBody, Upstream};
+use super::body::Upstream;
 use super::conn::Interim;
 use super::connect::ConnectError;
 use super::forward::Failure;
@@ -24,6 +24,7 @@ use super::outliers;
 use super::pool::{H1Conn, H2Conn};
 use super::respond::Refusal;
 use super::track::Track;
+use super::upload::RequestBody;
 use crate::config::plan::Protocol;
 use crate::engine::protection::Outcome;
 use crate::engine::upstream::{Completion, Lease, NoEndpoint};

@@ -12,11 +12,11 @@ use std::time::Duration;
 use http::{Method, Uri};
 
 use super::admit::Caller;
-use super::body::Upload;
 use super::conn::Conn;
 use super::inflight::Entry;
 use super::live::{LiveRoute, View};
 use super::rate;
+use super::upload::Upload;
 use crate::clients::Identity;
 use crate::clock::Instant;
 use crate::engine::isolation::{InLane, Isolation};

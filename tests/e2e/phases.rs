@@ -87,6 +87,23 @@ fn a_slow_client_is_receive() {
 }
 
 #[test]
+fn a_slow_client_with_a_short_body_takes_no_place() {
+    let origin = RawOrigin::answering(SMALL);
+    let settings = "concurrency = { algorithm = \"fixed\", max = 1 }
+        queue = { max_wait = \"60s\" }";
+    let proxy = before(origin.address(), settings);
+    let mut slow = proxy.client();
+    slow.send(b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf");
+    eventually("it is received", PATIENCE, || {
+        let under_way = proxy.admin_get("/api/v1/inflight").json();
+        under_way["requests"][0]["phase"] == "receive"
+    });
+    assert_eq!(proxy.get("/other").status, 200);
+    slow.send(b"half");
+    assert_eq!(slow.response("POST").status, 200);
+}
+
+#[test]
 fn the_time_of_a_client_that_gives_up_is_that_of_what_it_waited_for() {
     let (seen, came) = std::sync::mpsc::channel();
     let origin = RawOrigin::start(move |mut conversation| {
@@ -96,7 +113,7 @@ fn the_time_of_a_client_that_gives_up_is_that_of_what_it_waited_for() {
     });
     let proxy = before(origin.address(), "");
     let whole: &[u8] = b"GET /given-up HTTP/1.1\r\nhost: a\r\n\r\n";
-    let half: &[u8] = b"POST /half HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf";
+    let half: &[u8] = b"POST /half HTTP/1.1\r\nhost: a\r\ncontent-length: 99999\r\n\r\nhalf";
     for (request, path, phase) in [(whole, "/given-up", "wait"), (half, "/half", "receive")] {
         for _ in 0..ROUNDS {
             let mut client = proxy.client();

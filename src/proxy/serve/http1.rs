@@ -19,12 +19,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::within;
-use crate::proxy::body::Source;
 use crate::proxy::conn::{Conn, Order};
 use crate::proxy::guard::{Guard, HeadLimits, Violation};
 use crate::proxy::io::GuardedIo;
 use crate::proxy::pipeline;
 use crate::proxy::stream::Stream;
+use crate::proxy::upload::Source;
 
 /// How long a client that was sent the last response may go on sending.
 const LINGER: Duration = Duration::from_secs(1);

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http::Response;
 
 use super::within;
-use crate::proxy::body::{ResponseBody, Source};
+use crate::proxy::body::ResponseBody;
 use crate::proxy::conn::{Conn, Interim, Order};
 use crate::proxy::h2stream::{H2Body, send_body};
 use crate::proxy::stream::{Prefixed, Stream};
+use crate::proxy::upload::Source;
 use crate::proxy::{ingress, pipeline};
 
 /// Bounds against streams that are opened only to be reset (CVE-2023-44487).

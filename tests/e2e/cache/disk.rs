@@ -424,7 +424,9 @@ fn a_directory_that_cannot_be_written_is_told_and_memory_goes_on() {
         let origin = counting();
         let proxy = start(&origin, &path, "");
         wait_for(&proxy, "failed");
-        assert!(proxy.stderr().contains("disk tier"), "{}", proxy.stderr());
+        eventually("it is told", PATIENCE, || {
+            proxy.stderr().contains("disk tier")
+        });
         let mut on = client(&proxy);
         assert_eq!(on.get("/a/1").status, 200);
         assert_eq!(did(&on.get("/a/1")), "hit");
