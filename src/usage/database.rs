@@ -110,7 +110,10 @@ impl Record<'_> {
 
 /// The connection.
 #[derive(Debug)]
-pub struct Database(Kind);
+pub struct Database {
+    kind: Kind,
+    is_squeezed: bool,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -125,7 +128,7 @@ impl Database {
             place,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         )?;
-        if let Kind::Sqlite(connection) = &database.0 {
+        if let Kind::Sqlite(connection) = &database.kind {
             // Readers go on while a delta is written; a delta that is written survives the process, and the machine
             // but for its last moments, without a wait for the disk each time.
             let pragma = "PRAGMA journal_mode = WAL";
@@ -162,19 +165,31 @@ impl Database {
                     | OpenFlags::SQLITE_OPEN_URI,
             ),
             Place::Postgres(url) => {
-                return Ok(Self(Kind::Postgres(Postgres::connect(url.expose())?)));
+                let kind = Kind::Postgres(Postgres::connect(url.expose())?);
+                return Ok(Self {
+                    kind,
+                    is_squeezed: false,
+                });
             }
         };
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Self(Kind::Sqlite(connection)))
+        Ok(Self {
+            kind: Kind::Sqlite(connection),
+            is_squeezed: matches!(place, Place::Memory(_)),
+        })
+    }
+
+    /// Whether only the dearest rows of each table are kept apart, so that a day may lack who has an hour.
+    pub(super) const fn is_squeezed(&self) -> bool {
+        self.is_squeezed
     }
 
     /// Carries out statements that take nothing and answer nothing.
     pub(super) fn run(&self, sql: &str) -> Result<()> {
-        match &self.0 {
+        match &self.kind {
             Kind::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
             Kind::Postgres(postgres) => postgres.run(sql),
         }
@@ -182,7 +197,7 @@ impl Database {
 
     /// Carries out one statement; how many rows it changed.
     pub(super) fn change(&mut self, sql: &str, values: &[Value]) -> Result<u64> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
                 Ok(statement.execute(params_from_iter(values))? as u64)
@@ -198,7 +213,7 @@ impl Database {
         values: &[Value],
         mut take: impl FnMut(&Record<'_>) -> Result<()>,
     ) -> Result<()> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Sqlite(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
                 let mut rows = statement.query(params_from_iter(values))?;
@@ -215,7 +230,7 @@ impl Database {
 
     /// Does all of `work`, or nothing of it. Of those that do so at once, one waits for the other.
     pub(super) fn whole<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        match &self.0 {
+        match &self.kind {
             Kind::Sqlite(_) => self.run("BEGIN IMMEDIATE")?,
             Kind::Postgres(postgres) => postgres.begin()?,
         }
@@ -229,7 +244,7 @@ impl Database {
 
     /// Which layout it has; 0: none.
     pub(super) fn layout(&mut self) -> Result<u64> {
-        let kept = match &self.0 {
+        let kept = match &self.kind {
             Kind::Sqlite(_) => "PRAGMA user_version",
             Kind::Postgres(_) => {
                 let mut tables = 0;
@@ -254,7 +269,7 @@ impl Database {
     }
 
     pub(super) fn set_layout(&self, layout: u64) -> Result<()> {
-        self.run(&match &self.0 {
+        self.run(&match &self.kind {
             Kind::Sqlite(_) => format!("PRAGMA user_version = {layout}"),
             Kind::Postgres(_) => format!(
                 "CREATE TABLE IF NOT EXISTS usage_layout (layout BIGINT NOT NULL);
@@ -265,7 +280,7 @@ impl Database {
 
     /// The type of a column of bytes.
     pub(super) const fn bytes_type(&self) -> &'static str {
-        match &self.0 {
+        match &self.kind {
             Kind::Sqlite(_) => "BLOB",
             Kind::Postgres(_) => "BYTEA",
         }
@@ -273,7 +288,7 @@ impl Database {
 
     /// What stands behind a table that is kept in the order of its key, where that can be.
     pub(super) const fn by_key(&self) -> &'static str {
-        match &self.0 {
+        match &self.kind {
             Kind::Sqlite(_) => "WITHOUT ROWID",
             Kind::Postgres(_) => "",
         }

@@ -8,6 +8,7 @@ mod database;
 mod migrate;
 mod peak;
 mod postgres;
+mod rank;
 pub mod report;
 pub mod rollup;
 mod squeeze;

@@ -2,7 +2,7 @@
 //!
 //! A time from any minute to any other is whole days, the hours at their edges, and the minutes at theirs. Whoever asks
 //! for what is no longer kept that fine begins earlier, at what is: see [`Keep::begin`]. A report reads twice: first what
-//! it ranks its rows by, of all of them; then everything, of those it shows. So it holds no more than it shows, however
+//! it ranks its rows by, see `rank`; then everything, of those it shows. So it holds no more than it shows, however
 //! many there are. Depends on the store.
 //!
 //! [`Keep::begin`]: super::store::Keep::begin
@@ -14,6 +14,7 @@ pub use super::database::{Database, Error, Result};
 use super::database::{Record, Value};
 use super::peak::add_peak;
 pub use super::peak::{hours, peak_minutes};
+use super::rank::ranked;
 use super::store::{TABLES, count_columns, look_up, read_sums};
 use super::sums::Sums;
 
@@ -160,7 +161,7 @@ pub struct Report {
 pub(super) type Places = HashMap<Key, usize>;
 
 /// One stretch of one table.
-type Stretch = (&'static str, u64, u64);
+pub(super) type Stretch = (&'static str, u64, u64);
 
 /// What the time from `from` to `to` is made of, from `coarsest` on: indices into the tables.
 fn stretches(from: u64, to: u64, coarsest: usize) -> Vec<Stretch> {
@@ -231,98 +232,6 @@ pub fn report(ledger: &mut Database, question: &Question) -> Result<Report> {
         add_peak(ledger, question, &mut report, &places)?;
     }
     Ok(report)
-}
-
-/// What rows are ranked by.
-type Rank = (u64, u64);
-
-/// The first of many rows.
-struct Ranked {
-    limit: usize,
-    /// Whatever ranks no higher is not among them.
-    floor: Option<Rank>,
-    keys: Vec<(Rank, Key)>,
-    rows: usize,
-}
-
-impl Ranked {
-    fn offer(&mut self, rank: Rank, key: impl FnOnce() -> Result<Key>) -> Result<()> {
-        self.rows += 1;
-        if self.floor.is_none_or(|floor| rank > floor) {
-            self.keys.push((rank, key()?));
-            // However many there are, not many more than are asked for are held.
-            if self.keys.len() >= self.limit.saturating_mul(2).max(1_024) {
-                self.cut();
-            }
-        }
-        Ok(())
-    }
-
-    fn cut(&mut self) {
-        self.keys.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
-        if self.keys.len() > self.limit {
-            self.keys.truncate(self.limit);
-            self.floor = self.keys.last().map(|(rank, _)| *rank);
-        }
-    }
-}
-
-/// The keys of the rows that come first.
-fn ranked(ledger: &mut Database, question: &Question, stretches: &[Stretch]) -> Result<Ranked> {
-    let mut ranked = Ranked {
-        limit: question.limit,
-        floor: None,
-        keys: Vec::new(),
-        rows: 0,
-    };
-    let (cost, calls) = ("upstream_micros", "requests");
-    let [first, second] = match question.first {
-        First::Dearest => [cost, calls],
-        First::Chattiest => [calls, cost],
-    };
-    // By the hour, each stretch has hours of its own, in the order of its table: nothing is sorted.
-    let apart = if question.is_by(By::Hour) {
-        1
-    } else {
-        stretches.len().max(1)
-    };
-    for stretches in stretches.chunks(apart) {
-        let slot = match stretches {
-            [("usage_hour", ..)] => "at",
-            _ => "at - at % 3600",
-        };
-        let keys = question.columns(slot);
-        let part = |(index, (table, _, _)): (usize, &Stretch)| {
-            format!(
-                "SELECT * FROM {} WHERE at >= ${} AND at < ${}",
-                question.table(table),
-                index * 2 + 1,
-                index * 2 + 2
-            )
-        };
-        let parts: Vec<String> = stretches.iter().enumerate().map(part).collect();
-        let selected = |column| format!("CAST(SUM({column}) AS BIGINT)");
-        let columns = keys.iter().map(|key| (*key).to_owned());
-        let columns: Vec<String> = columns.chain([first, second].map(selected)).collect();
-        let group = if keys.is_empty() {
-            String::new()
-        } else {
-            format!("GROUP BY {}", keys.join(", "))
-        };
-        let sql = format!(
-            "SELECT {} FROM ({}) AS used {group}",
-            columns.join(", "),
-            parts.join(" UNION ALL ")
-        );
-        let bounds = stretches.iter().flat_map(|(_, from, to)| [*from, *to]);
-        let bounds: Vec<Value> = bounds.map(Value::Int).collect();
-        ledger.ask(&sql, &bounds, |row| {
-            let rank = (row.int(keys.len())?, row.int(keys.len() + 1)?);
-            ranked.offer(rank, || question.key(row, 0))
-        })?;
-    }
-    ranked.cut();
-    Ok(ranked)
 }
 
 /// Adds up what all used; and the lines', where they do not tell clients apart.

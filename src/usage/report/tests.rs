@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::plan::Secret;
 use crate::usage::postgresql::Server;
+use crate::usage::rank::ranked_within;
 use crate::usage::rollup::{OTHER, Row};
 use crate::usage::store::{Keep, Place, Store};
 use crate::usage::sums::Latency;
@@ -37,6 +38,7 @@ on_each_database! {
     the_peak_is_the_busiest_twentieth,
     what_is_too_old_goes,
     by_whatever_rows_are_told_apart_each_has_its_own,
+    over_days_the_dearest_hours_of_clients_are_those_of_all_rows,
     the_chattiest_come_first_where_they_are_asked_for,
     latencies_of_two_deltas_merge,
     who_has_written_long_ago_is_forgotten,
@@ -285,6 +287,91 @@ fn by_whatever_rows_are_told_apart_each_has_its_own(place: &Place) {
                 assert_eq!(line.sums.requests, most, "{by:?}: dearest first");
                 let counted = line.sums.latency.quantile(0.98).unwrap();
                 assert!((counted - 1.0).abs() < 0.05, "{counted}");
+            }
+        }
+    }
+}
+
+fn over_days_the_dearest_hours_of_clients_are_those_of_all_rows(place: &Place) {
+    let mut store = Store::open(place, KEEP).unwrap();
+    let mut rng = fastrand::Rng::with_seed(17);
+    let begin = 20_000 * DAY;
+    let minutes = 5 * 1_440;
+    let mut rows: Vec<Row> = (0..6_000)
+        .map(|_| {
+            let client = rng.u64(1..40);
+            Row {
+                route: ["x", "y"][rng.usize(0..2)].into(),
+                upstream: ["u", "v"][rng.usize(0..2)].into(),
+                ..row(
+                    begin + rng.u64(0..minutes) * 60,
+                    &client.to_string(),
+                    rng.u64(1..600) / client + 1,
+                )
+            }
+        })
+        .collect();
+    // What costs most is not what calls most.
+    for row in &mut rows {
+        row.sums.upstream_micros *= rng.u64(1..9);
+    }
+    store.write(1, 1, 0, &rows).unwrap();
+    let mut ledger = Database::reader(place).unwrap();
+    let (from, to) = (begin + 7 * 3_600 + 60, begin + 4 * DAY + 5 * 3_600 + 120);
+    for more in [
+        &[][..],
+        &[By::Route],
+        &[By::Upstream],
+        &[By::Route, By::Upstream],
+    ] {
+        let by = [&[By::Hour, By::Client], more].concat();
+        let mut exact: HashMap<Key, (u64, u64)> = HashMap::new();
+        for row in rows.iter().filter(|row| (from..to).contains(&row.minute)) {
+            let name = |of, name: &Arc<str>| by.contains(&of).then(|| name.to_string());
+            let key = Key {
+                hour: Some(row.minute / 3_600 * 3_600),
+                client: Some(row.client.to_string()),
+                route: name(By::Route, &row.route),
+                upstream: name(By::Upstream, &row.upstream),
+            };
+            let sums = exact.entry(key).or_default();
+            *sums = (
+                sums.0 + row.sums.upstream_micros,
+                sums.1 + row.sums.requests,
+            );
+        }
+        for first in [First::Dearest, First::Chattiest] {
+            let rank = |sums: (u64, u64)| match first {
+                First::Dearest => sums,
+                First::Chattiest => (sums.1, sums.0),
+            };
+            let mut ranks: Vec<_> = exact.values().map(|sums| rank(*sums)).collect();
+            ranks.sort_unstable_by(|one, other| other.cmp(one));
+            // With days enough to look into, and with so few that all rows have to be put together.
+            for (limit, most) in [
+                (1, 20_000),
+                (9, 20_000),
+                (9, 3),
+                (700, 300),
+                (100_000, 20_000),
+            ] {
+                let question = Question {
+                    first,
+                    limit,
+                    ..asked(from, to, &by)
+                };
+                let stretches = question.stretches();
+                let ranked = ranked_within(&mut ledger, &question, &stretches, most).unwrap();
+                assert_eq!(ranked.rows, exact.len(), "{by:?} {limit} {most}");
+                let found: Vec<_> = ranked.keys.iter().map(|(rank, _)| *rank).collect();
+                assert_eq!(
+                    found,
+                    ranks[..limit.min(ranks.len())],
+                    "{by:?} {limit} {most}"
+                );
+                for (found, key) in &ranked.keys {
+                    assert_eq!(*found, rank(exact[key]));
+                }
             }
         }
     }
