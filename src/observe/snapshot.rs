@@ -48,6 +48,8 @@ pub struct UsageView {
     pub dropped: u64,
     /// Exchanges whose client was put together with others.
     pub folded: u64,
+    /// Rows that were put together with others.
+    pub squeezed: u64,
     /// Attempts to write that failed.
     pub errors: u64,
     /// When something was written last, in seconds since the Unix epoch; 0: never.

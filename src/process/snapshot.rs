@@ -138,6 +138,7 @@ impl Views {
                 pending: self.usage.pending() as u64,
                 dropped: self.usage.dropped(),
                 folded: self.usage.folded(),
+                squeezed: self.usage.squeezed(),
                 errors: self.usage.errors(),
                 written: self.usage.written(),
             },

@@ -19,19 +19,20 @@ const FINE: u64 = 3_900;
 /// of an older minute, this many rows are kept.
 const KEPT_OF_OLD: u64 = 20;
 
-/// Squeezes whatever `delta` was added to.
-pub(super) fn squeeze(database: &mut Database, delta: &Delta) -> Result<()> {
+/// Squeezes whatever `delta` was added to; how many rows were put together.
+pub(super) fn squeeze(database: &mut Database, delta: &Delta) -> Result<u64> {
+    let mut squeezed = 0;
     for ((table, length), most) in TABLES.into_iter().zip(KEPT) {
         let slots = delta.iter().map(|row| row.minute - row.minute % length);
         for slot in slots.collect::<BTreeSet<u64>>() {
-            squeeze_slot(database, table, slot, most)?;
+            squeezed += squeeze_slot(database, table, slot, most)?;
         }
     }
-    Ok(())
+    Ok(squeezed)
 }
 
-/// Squeezes the minutes that are seldom asked for at `now`.
-pub(super) fn squeeze_old(database: &mut Database, now: u64) -> Result<()> {
+/// Squeezes the minutes that are seldom asked for at `now`; how many rows were put together.
+pub(super) fn squeeze_old(database: &mut Database, now: u64) -> Result<u64> {
     let [_, _, (table, _)] = TABLES;
     let mut slots = Vec::new();
     let sql = format!("SELECT DISTINCT at FROM {table}_total WHERE at < $1");
@@ -42,12 +43,14 @@ pub(super) fn squeeze_old(database: &mut Database, now: u64) -> Result<()> {
     })?;
     database.whole(|database| {
         let mut slots = slots.into_iter();
-        slots.try_for_each(|slot| squeeze_slot(database, table, slot, KEPT_OF_OLD))
+        slots.try_fold(0, |squeezed, slot| {
+            Ok(squeezed + squeeze_slot(database, table, slot, KEPT_OF_OLD)?)
+        })
     })
 }
 
-/// Puts all but the `most` dearest rows of a slot together, if it has more than twice as many.
-fn squeeze_slot(database: &mut Database, table: &str, slot: u64, most: u64) -> Result<()> {
+/// Puts all but the `most` dearest rows of a slot together, if it has more than twice as many; how many that were.
+fn squeeze_slot(database: &mut Database, table: &str, slot: u64, most: u64) -> Result<u64> {
     let mut rows = 0;
     let sql = format!("SELECT COUNT(*) FROM {table} WHERE at = $1");
     database.ask(&sql, &[Value::Int(slot)], |row| {
@@ -55,7 +58,7 @@ fn squeeze_slot(database: &mut Database, table: &str, slot: u64, most: u64) -> R
         Ok(())
     })?;
     if rows <= 2 * most {
-        return Ok(());
+        return Ok(0);
     }
     let light = format!(
         "at = $1 AND (client, route, upstream) IN (
@@ -78,8 +81,9 @@ fn squeeze_slot(database: &mut Database, table: &str, slot: u64, most: u64) -> R
         together.entry(key).or_default().add(&read_sums(row, 2)?);
         Ok(())
     })?;
-    database.change(&format!("DELETE FROM {table} WHERE {light}"), &which)?;
-    upsert(database, table, true, together)
+    let squeezed = database.change(&format!("DELETE FROM {table} WHERE {light}"), &which)?;
+    upsert(database, table, true, together)?;
+    Ok(squeezed)
 }
 
 #[cfg(test)]
@@ -139,6 +143,8 @@ mod tests {
                 .write(1, sequence, at, &heavy.chain(light).collect())
                 .unwrap();
         }
+        assert!(store.take_squeezed() > 0);
+        assert_eq!(store.take_squeezed(), 0, "each is told once");
         let most = KEPT.map(|kept| 2 * kept);
         let of = |slots: [u64; 3], table: usize| most[table] * slots[table];
         for (table, (name, _)) in TABLES.into_iter().enumerate() {

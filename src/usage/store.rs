@@ -119,6 +119,7 @@ pub struct Store {
     database: Database,
     keep: Keep,
     in_memory: bool,
+    squeezed: u64,
 }
 
 impl Store {
@@ -133,6 +134,7 @@ impl Store {
             database,
             keep,
             in_memory: matches!(place, Place::Memory(_)),
+            squeezed: 0,
         })
     }
 
@@ -142,7 +144,7 @@ impl Store {
     /// When it cannot be written. Then nothing of it is.
     pub fn write(&mut self, writer: u64, sequence: u64, now: u64, delta: &Delta) -> Result<()> {
         let in_memory = self.in_memory;
-        self.database.whole(|database| {
+        self.squeezed += self.database.whole(|database| {
             let fresh = database.change(
                 "INSERT INTO usage_writer (writer, sequence, written) VALUES ($1, $2, $3)
                  ON CONFLICT (writer) DO UPDATE SET sequence = excluded.sequence, written = excluded.written
@@ -150,7 +152,7 @@ impl Store {
                 &[Value::Int(writer), Value::Int(sequence), Value::Int(now)],
             )?;
             if fresh == 0 {
-                return Ok(());
+                return Ok(0);
             }
             for (table, length) in TABLES {
                 for part in delta.chunks(PART) {
@@ -162,10 +164,16 @@ impl Store {
                 }
             }
             if in_memory {
-                squeeze(database, delta)?;
+                return squeeze(database, delta);
             }
-            Ok(())
-        })
+            Ok(0)
+        })?;
+        Ok(())
+    }
+
+    /// Rows that were put together with others since it was asked last.
+    pub(super) fn take_squeezed(&mut self) -> u64 {
+        std::mem::take(&mut self.squeezed)
     }
 
     /// Takes out what is older than it has to be kept.
@@ -182,7 +190,7 @@ impl Store {
             }
         }
         if self.in_memory {
-            squeeze_old(&mut self.database, now)?;
+            self.squeezed += squeeze_old(&mut self.database, now)?;
         }
         let before = [Value::Int(now.saturating_sub(WRITER_KEPT))];
         let sql = "DELETE FROM usage_writer WHERE written < $1";

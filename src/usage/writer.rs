@@ -35,6 +35,7 @@ pub struct Health {
     pending: AtomicUsize,
     dropped: AtomicU64,
     folded: AtomicU64,
+    squeezed: AtomicU64,
     errors: AtomicU64,
     written: AtomicU64,
     error: Mutex<Option<String>>,
@@ -57,6 +58,12 @@ impl Health {
     #[must_use]
     pub fn folded(&self) -> u64 {
         self.folded.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were put together with others: while the database was away for long, or in a ledger in memory.
+    #[must_use]
+    pub fn squeezed(&self) -> u64 {
+        self.squeezed.load(Ordering::Relaxed)
     }
 
     /// Attempts to write that failed.
@@ -82,6 +89,10 @@ impl Health {
 
     pub(super) fn count_folded(&self) {
         self.folded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_squeezed(&self, rows: u64) {
+        self.squeezed.fetch_add(rows, Ordering::Relaxed);
     }
 
     pub(super) fn count_dropped(&self, rows: usize) {
@@ -211,6 +222,7 @@ impl Ledger {
                     self.health.count_dropped(1);
                     continue;
                 }
+                self.health.count_squeezed(1);
                 self.pending.entry(other).or_default().add(&row.sums);
                 continue;
             }
@@ -285,6 +297,7 @@ impl Ledger {
             store.prune(SystemClock.unix_micros() / 1_000_000)?;
             self.pruned = Some(now);
         }
+        self.health.count_squeezed(store.take_squeezed());
         Ok(wrote)
     }
 }

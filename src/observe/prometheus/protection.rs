@@ -72,6 +72,11 @@ impl Exposition {
             Some(usage.folded),
         );
         out.counter(
+            "tidegate_usage_squeezed",
+            "Rows of the usage ledger that were put together with others: while its database was away for long, or in memory.",
+            Some(usage.squeezed),
+        );
+        out.counter(
             "tidegate_usage_write_errors",
             "Attempts to write the usage ledger that failed.",
             Some(usage.errors),
