@@ -157,7 +157,7 @@ const INCIDENT: &str = "6442c0f1e2a00";
 
 /// An empty ledger.
 fn ledger() -> Ledger {
-    let ledger = Ledger::of(&plan::Usage::default());
+    let ledger = Ledger::of(&plan::Usage::default(), None);
     // Lives as long as a connection to it does.
     std::mem::forget(Store::open(&ledger.place, ledger.keep).unwrap());
     ledger

@@ -50,6 +50,8 @@ pub struct UsageView {
     pub folded: u64,
     /// Rows that were put together with others.
     pub squeezed: u64,
+    /// Rows that were in memory only until they were written.
+    pub unjournaled: u64,
     /// Attempts to write that failed.
     pub errors: u64,
     /// When something was written last, in seconds since the Unix epoch; 0: never.

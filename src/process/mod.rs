@@ -181,7 +181,7 @@ impl Process {
         let proxy = load::proxy(Arc::clone(&lags), fd_limit, plan.server.workers);
         let watch = watch(&upstreams, &directories, proxy, &latest);
         let mut promises = Promises::new(plan.server.state_dir.as_deref());
-        let ledger = Ledger::of(&plan.usage);
+        let ledger = Ledger::of(&plan.usage, plan.server.state_dir.as_deref());
         let (writer, folder) = ledger.start(&directories)?;
         let timelines = Arc::new(Timelines::default());
         let taps: Vec<Box<dyn Tap>> = vec![

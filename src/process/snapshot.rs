@@ -139,6 +139,7 @@ impl Views {
                 dropped: self.usage.dropped(),
                 folded: self.usage.folded(),
                 squeezed: self.usage.squeezed(),
+                unjournaled: self.usage.unjournaled(),
                 errors: self.usage.errors(),
                 written: self.usage.written(),
             },

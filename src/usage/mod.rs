@@ -5,6 +5,7 @@
 //! May depend on observe, measure and clients, and on the engine's directories for names.
 
 mod database;
+mod journal;
 mod migrate;
 mod peak;
 mod postgres;
@@ -22,6 +23,7 @@ pub mod writer;
 pub(crate) mod postgresql;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,12 +49,14 @@ pub struct Ledger {
     pub keep: Keep,
     /// How it fares.
     pub health: Arc<Health>,
+    /// Where what is in no database yet is kept; in none: in memory only.
+    directory: Option<PathBuf>,
 }
 
 impl Ledger {
-    /// The ledger that a plan asks for.
+    /// The ledger that a plan asks for; what it has not written yet outlives the process in `directory`.
     #[must_use]
-    pub fn of(usage: &Usage) -> Self {
+    pub fn of(usage: &Usage, directory: Option<&Path>) -> Self {
         let place = match &usage.store {
             UsageStore::File(file) => Place::File(file.clone()),
             // Of its own in each process, and in each test of one.
@@ -70,6 +74,9 @@ impl Ledger {
                 days: usage.keep,
             },
             health: Arc::default(),
+            directory: directory
+                .filter(|_| !matches!(usage.store, UsageStore::Memory))
+                .map(Path::to_owned),
         }
     }
 
@@ -79,7 +86,12 @@ impl Ledger {
     /// When the system refuses a thread.
     pub fn start(&self, directories: &Arc<Directories>) -> io::Result<(Writer, Folder)> {
         let health = Arc::clone(&self.health);
-        let (writer, deltas) = Writer::start(self.place.clone(), self.keep, Arc::clone(&health))?;
+        let (writer, deltas) = Writer::start(
+            self.place.clone(),
+            self.keep,
+            Arc::clone(&health),
+            self.directory.as_deref(),
+        )?;
         let now = SystemClock.now();
         Ok((
             writer,

@@ -2,18 +2,21 @@
 //!
 //! A database that is locked, away or on a full disk delays nobody: what cannot be written is kept, put together with
 //! what comes after it, and tried again; beyond the bound clients are put together, and what then still finds no room is
-//! dropped and counted. Depends on the store.
+//! dropped and counted. Before that, a second thread puts each delta into the journal, however long
+//! the database lets the first one wait. Depends on the store.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::database::Result;
+use super::journal::{self, Journal};
 use super::rollup::{Delta, Row};
 use super::store::{Keep, Place, Store};
 use super::sums::Sums;
@@ -36,6 +39,7 @@ pub struct Health {
     dropped: AtomicU64,
     folded: AtomicU64,
     squeezed: AtomicU64,
+    unjournaled: AtomicU64,
     errors: AtomicU64,
     written: AtomicU64,
     error: Mutex<Option<String>>,
@@ -64,6 +68,12 @@ impl Health {
     #[must_use]
     pub fn squeezed(&self) -> u64 {
         self.squeezed.load(Ordering::Relaxed)
+    }
+
+    /// Rows that were in memory only until they were written.
+    #[must_use]
+    pub fn unjournaled(&self) -> u64 {
+        self.unjournaled.load(Ordering::Relaxed)
     }
 
     /// Attempts to write that failed.
@@ -95,6 +105,10 @@ impl Health {
         self.squeezed.fetch_add(rows, Ordering::Relaxed);
     }
 
+    fn count_unjournaled(&self, rows: usize) -> bool {
+        self.unjournaled.fetch_add(rows as u64, Ordering::Relaxed) == 0
+    }
+
     pub(super) fn count_dropped(&self, rows: usize) {
         self.dropped.fetch_add(rows as u64, Ordering::Relaxed);
     }
@@ -124,7 +138,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts to write to `place`; where deltas are handed to.
+    /// Starts to write to `place`, by way of a journal in `directory`; where deltas are handed to.
     ///
     /// # Errors
     /// When the system refuses a thread. A ledger that cannot be opened is no error: it is tried again.
@@ -132,16 +146,43 @@ impl Writer {
         place: Place,
         keep: Keep,
         health: Arc<Health>,
+        directory: Option<&Path>,
     ) -> io::Result<(Self, SyncSender<Delta>)> {
+        // By chance: two that began at the same moment may write to one database.
+        let id = RandomState::new().hash_one(SystemClock.unix_micros()) >> 1;
+        let journal = directory.map(|directory| Journal::new(directory, id));
+        let left = directory.map(Path::to_owned);
+        let own = journal.as_ref().map(|journal| journal.path().to_owned());
         let (sender, deltas) = sync_channel(MAX_DELTAS);
+        let (numbered, to_write) = sync_channel(MAX_DELTAS);
+        let written = Arc::new(AtomicU64::new(0));
+        let mut ledger = Ledger {
+            place,
+            keep,
+            health: Arc::clone(&health),
+            store: None,
+            id,
+            sequence: 0,
+            newest: 0,
+            written: Arc::clone(&written),
+            left,
+            trying: Vec::new(),
+            pending: HashMap::new(),
+            pause: FIRST,
+            again: Instant::ZERO,
+            pruned: None,
+        };
         let thread = std::thread::Builder::new()
             .name("usage".into())
             .spawn(move || {
-                // By chance: two that began at the same moment may write to one database.
-                let id = RandomState::new().hash_one(SystemClock.unix_micros()) >> 1;
-                let mut ledger = Ledger::new(place, keep, health, id);
-                ledger.run(&deltas);
+                let everything = ledger.run(&to_write);
+                if let Some(own) = own.filter(|_| everything) {
+                    journal::remove(&own);
+                }
             })?;
+        std::thread::Builder::new()
+            .name("usage-journal".into())
+            .spawn(move || number(journal, &deltas, &numbered, &health, &written))?;
         Ok((Self { thread }, sender))
     }
 
@@ -162,8 +203,13 @@ struct Ledger {
     store: Option<Store>,
     /// What this process calls itself.
     id: u64,
-    /// Of the delta in `trying`.
+    /// Of the last delta in `trying`, which has all before it that are not written, and of the last in `pending`.
     sequence: u64,
+    newest: u64,
+    /// Everything up to this number is in the database.
+    written: Arc<AtomicU64>,
+    /// Where dead processes left what they could not write.
+    left: Option<PathBuf>,
     /// What is being written: the same, under the same number, until that is known to have worked.
     trying: Delta,
     /// What came since.
@@ -173,29 +219,44 @@ struct Ledger {
     pruned: Option<Instant>,
 }
 
-impl Ledger {
-    fn new(place: Place, keep: Keep, health: Arc<Health>, id: u64) -> Self {
-        Self {
-            place,
-            keep,
-            health,
-            store: None,
-            id,
-            sequence: 0,
-            trying: Vec::new(),
-            pending: HashMap::new(),
-            pause: FIRST,
-            again: Instant::ZERO,
-            pruned: None,
+/// A delta and its number.
+type Numbered = (u64, Delta);
+
+/// Numbers deltas, and puts them into the journal before they are written.
+fn number(
+    mut journal: Option<Journal>,
+    deltas: &Receiver<Delta>,
+    to_write: &SyncSender<Numbered>,
+    health: &Health,
+    written: &AtomicU64,
+) {
+    for (sequence, delta) in (1..).zip(deltas) {
+        if let Some(journal) = &mut journal {
+            let kept = journal.append(sequence, &delta, written.load(Ordering::Acquire));
+            if let Err(error) = kept
+                && health.count_unjournaled(delta.len())
+            {
+                let path = journal.path().display();
+                tracing::warn!(%path, %error, "the usage ledger's journal cannot be written");
+            }
+        }
+        if let Err(TrySendError::Full((_, delta)) | TrySendError::Disconnected((_, delta))) =
+            to_write.try_send((sequence, delta))
+        {
+            // The writer takes everything into its own, bounded memory, unless one write of it hangs for minutes.
+            health.count_dropped(delta.len());
         }
     }
+}
 
-    fn run(&mut self, deltas: &Receiver<Delta>) {
+impl Ledger {
+    /// Whether everything was written.
+    fn run(&mut self, deltas: &Receiver<Numbered>) -> bool {
         // Opened at once, so that reports work and a mistake shows before there is traffic.
         self.write();
         loop {
             match deltas.recv_timeout(FIRST) {
-                Ok(delta) => self.take(delta),
+                Ok((sequence, delta)) => self.take(sequence, delta),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -206,13 +267,19 @@ impl Ledger {
         self.write();
         let left = self.trying.len() + self.pending.len();
         if left > 0 {
-            self.health.count_dropped(left);
             let error = self.health.error().unwrap_or_default();
-            tracing::warn!(rows = left, %error, "the end of the usage ledger could not be written");
+            if self.left.is_some() && self.health.unjournaled() == 0 {
+                tracing::warn!(rows = left, %error, "the end of the usage ledger waits in its journal for the next start");
+            } else {
+                self.health.count_dropped(left);
+                tracing::warn!(rows = left, %error, "the end of the usage ledger could not be written");
+            }
         }
+        left == 0
     }
 
-    fn take(&mut self, delta: Delta) {
+    fn take(&mut self, sequence: u64, delta: Delta) {
+        self.newest = sequence;
         for row in delta {
             let key = (row.minute, row.client, row.route, row.upstream);
             if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&key) {
@@ -272,7 +339,7 @@ impl Ledger {
                 if self.pending.is_empty() {
                     break;
                 }
-                self.sequence += 1;
+                self.sequence = self.newest;
                 let pending = std::mem::take(&mut self.pending).into_iter();
                 let row = |((minute, client, route, upstream), sums)| Row {
                     minute,
@@ -290,10 +357,18 @@ impl Ledger {
             let now = SystemClock.unix_micros() / 1_000_000;
             store.write(self.id, self.sequence, now, &self.trying)?;
             self.trying.clear();
+            self.written.store(self.sequence, Ordering::Release);
             wrote = true;
         }
         let now = SystemClock.now();
         if self.pruned.is_none_or(|last| now.since(last) >= PRUNE) {
+            if let Some(left) = &self.left {
+                let now = SystemClock.unix_micros() / 1_000_000;
+                journal::replay(left, |writer, sequence, delta| {
+                    wrote = true;
+                    store.write(writer, sequence, now, delta)
+                })?;
+            }
             store.prune(SystemClock.unix_micros() / 1_000_000)?;
             self.pruned = Some(now);
         }

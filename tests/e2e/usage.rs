@@ -321,3 +321,53 @@ fn a_postgresql_that_is_away_delays_nobody_and_misses_nothing_once_it_is_back() 
     assert!(read && said == "60", "{said}");
     assert!(!proxy.stderr().contains("no-secret"));
 }
+
+#[test]
+fn a_kill_while_postgresql_is_away_loses_nothing_that_was_handed_over_and_nothing_counts_twice() {
+    let origin = Origin::saying("ok");
+    let mut server = Server::start();
+    let url = server.database("ledger");
+    let state = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[server]\nstate_dir = \"{}\"\n{}",
+        state.path().display(),
+        config(&origin, &url)
+    );
+    let mut proxy = Setup::config(&config).start();
+    let mut expected = Count::new();
+    ask(&proxy, &["one", "two"], 5);
+    eventually("all are in the ledger", Duration::from_secs(20), || {
+        proxy.admin_get("/api/v1/usage").json()["total"]["requests"] == 10
+    });
+    server.kill();
+    // What `last` asked for comes after all else, in the same delta or a later one.
+    let waiting = |rows| {
+        proxy.metrics_until("rows wait", |metrics| {
+            let value = |name| metrics.value(name, &[]).unwrap_or_default();
+            assert!(value("tidegate_usage_unjournaled_total") < 1.0);
+            value("tidegate_usage_pending") >= rows
+        });
+    };
+    ask(&proxy, &["one", "two"], 7);
+    waiting(2.0);
+    ask(&proxy, &["last"], 1);
+    waiting(3.0);
+    add(&mut expected, &logged(&proxy));
+    assert_eq!(expected.values().map(|sums| sums.0).sum::<u64>(), 25);
+    proxy.signal(Signal::KILL);
+    assert!(!proxy.wait_exit().success());
+    // Ended while it is still away, which loses nothing either.
+    let mut proxy = Setup::config(&config).start();
+    ask(&proxy, &["two"], 3);
+    proxy.access_log_entry("the last", |line| line["client"] != "");
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_exit().success());
+    add(&mut expected, &logged(&proxy));
+    server.run();
+    for _ in 0..2 {
+        let mut proxy = Setup::config(&config).start();
+        agrees(&proxy, &expected);
+        proxy.signal(Signal::KILL);
+        assert!(!proxy.wait_exit().success());
+    }
+}

@@ -77,6 +77,11 @@ impl Exposition {
             Some(usage.squeezed),
         );
         out.counter(
+            "tidegate_usage_unjournaled",
+            "Rows of the usage ledger that were in memory only until they were written.",
+            Some(usage.unjournaled),
+        );
+        out.counter(
             "tidegate_usage_write_errors",
             "Attempts to write the usage ledger that failed.",
             Some(usage.errors),
