@@ -16,7 +16,7 @@ use super::store::look_up;
 const DAYS: u64 = 20_000;
 const AT_A_TIME: usize = 256;
 const DAY: u64 = 86_400;
-const HOUR: usize = 3_600;
+const HOUR: u64 = 3_600;
 
 /// What rows are ranked by.
 pub(super) type Rank = (u64, u64);
@@ -192,24 +192,31 @@ fn put_together(
 }
 
 /// How many rows whole days have, told apart by client and hour.
-fn count(ledger: &mut Database, question: &Question, days: &Stretch) -> Result<usize> {
-    let (table, from, to) = days;
+fn count(ledger: &mut Database, question: &Question, (table, from, to): &Stretch) -> Result<usize> {
     let keys = question.columns("at").join(", ");
-    // As they are stored, where everything tells them apart.
-    let rows = if question.is_by(By::Route) && question.is_by(By::Upstream) {
-        format!("SELECT COUNT(*) FROM {table} WHERE at >= $1 AND at < $2")
-    } else {
-        format!(
-            "SELECT COUNT(*) FROM
-             (SELECT DISTINCT {keys} FROM {table} WHERE at >= $1 AND at < $2) AS used"
-        )
+    let within = format!("FROM {table} WHERE at >= $1 AND at < $2");
+    // The order of the table's key tells rows apart one by one, but for upstreams without routes: of these, the database
+    // holds those of an hour at a time.
+    let (sql, length) = match (question.is_by(By::Route), question.is_by(By::Upstream)) {
+        (true, true) => (format!("SELECT COUNT(*) {within}"), to - from),
+        (false, true) => (counted(&format!("{keys} {within}")), HOUR),
+        (_, false) => (counted(&format!("{keys} {within}")), to - from),
     };
-    let mut counted = 0;
-    ledger.ask(&rows, &[Value::Int(*from), Value::Int(*to)], |row| {
-        counted = row.int(0)?;
-        Ok(())
-    })?;
-    Ok(usize::try_from(counted).unwrap_or(usize::MAX))
+    let mut rows = 0;
+    let mut begin = *from;
+    while begin < *to {
+        let end = begin + length;
+        ledger.ask(&sql, &[begin, end].map(Value::Int), |row| {
+            rows += row.int(0)?;
+            Ok(())
+        })?;
+        begin = end;
+    }
+    Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+}
+
+fn counted(distinct: &str) -> String {
+    format!("SELECT COUNT(*) FROM (SELECT DISTINCT {distinct}) AS used")
 }
 
 /// Offers the hours of the clients' dearest days, until no other can be among the first; whether it came to that.
@@ -265,7 +272,7 @@ fn hours_of(
     let mut slots = Vec::with_capacity(days.len() * 24);
     for (day, client) in clients.collect::<BTreeSet<(u64, &str)>>() {
         let client: Arc<str> = client.into();
-        let hours = (day..day + DAY).step_by(HOUR);
+        let hours = (0..DAY / HOUR).map(|hour| day + hour * HOUR);
         slots.extend(hours.map(|at| vec![Value::Int(at), Value::Text(Arc::clone(&client))]));
     }
     let columns = question.columns("at").into_iter().chain(by(question));
