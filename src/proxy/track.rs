@@ -393,6 +393,7 @@ impl Track {
                 let receiving = upload.map_or(Duration::ZERO, |upload| upload.waited(now));
                 self.phase_beside_upload(phase, now, receiving);
             }
+            Some(Phase::Receive) => self.phase(Phase::Receive, now),
             _ => self.phase(Phase::Deliver, now),
         }
     }

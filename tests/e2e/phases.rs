@@ -123,6 +123,17 @@ fn the_time_of_a_client_that_gives_up_is_that_of_what_it_waited_for() {
         }
         assert_only(&proxy, path, ROUNDS, phase);
     }
+    // So short that its origin has not seen it yet.
+    for _ in 0..ROUNDS {
+        let mut client = proxy.client();
+        client.send(b"POST /short HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf");
+        eventually("it is received", PATIENCE, || {
+            let under_way = proxy.admin_get("/api/v1/inflight").json();
+            under_way["requests"][0]["phase"] == "receive"
+        });
+        last();
+    }
+    assert_only(&proxy, "/short", ROUNDS, "receive");
 }
 
 #[test]
