@@ -25,11 +25,18 @@ pub struct Frame {
 
 impl Frame {
     /// Adds `samples` of a stack, the outermost call first.
-    pub fn add(&mut self, stack: impl Iterator<Item = String>, samples: u64) {
+    pub fn add<'a>(&mut self, stack: impl Iterator<Item = &'a str>, samples: u64) {
         self.samples += samples;
         let mut frame = self;
         for name in stack.take(DEEPEST) {
-            frame = frame.calls.entry(name).or_default();
+            // Most stacks share most of their calls: a name is copied when it is new.
+            if !frame.calls.contains_key(name) {
+                frame.calls.insert(name.to_owned(), Self::default());
+            }
+            let Some(call) = frame.calls.get_mut(name) else {
+                return;
+            };
+            frame = call;
             frame.samples += samples;
         }
     }
@@ -175,7 +182,7 @@ mod tests {
     use super::*;
 
     fn stack(frame: &mut Frame, calls: &str, samples: u64) {
-        frame.add(calls.split(' ').map(str::to_owned), samples);
+        frame.add(calls.split(' '), samples);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! One profile at a time. Meanwhile every 256 KiB of allocations, on average, one is remembered with its stack until it is
 //! freed; at other times an allocation costs one look at a flag. What was allocated before is not seen: a leak is
 //! what grows while one looks, a full heap that does not grow is a matter for `process_resident_memory_bytes`.
-//! Addresses become names at the end, on the caller's thread, which takes a second and reads the binary:
+//! Addresses become names at the end, on the caller's thread, which takes a moment and reads the binary:
 //! never call that where something waits. Depends on the processor's profile, for what a profile
 //! is, and on what draws it.
 
@@ -14,6 +14,7 @@ use prost::Message;
 use rustfs_mimalloc_profiling::pprof as proto;
 use rustfs_mimalloc_profiling::{MimallocConfig, MimallocStackCapture, Profiler, mimalloc_stats};
 
+use super::calls;
 use super::flamegraph::Frame;
 use super::profile::{Error, Profile};
 
@@ -54,12 +55,14 @@ pub fn begin() -> Result<Sampling, Error> {
 }
 
 impl Sampling {
-    /// Ends it and gives names to what was seen. Takes a second.
+    /// Ends it and gives names to what was seen. Takes a moment.
     ///
     /// # Errors
     /// When what was seen cannot be read.
     pub fn end(mut self) -> Result<Profile, Error> {
-        let report = self.0.report().map_err(Error::Memory)?;
+        let report = self.0.report();
+        calls::forget();
+        let report = report.map_err(Error::Memory)?;
         let mut profile = proto::Profile::decode(&*report)?;
         let stats = mimalloc_stats();
         let dropped = stats.dropped_samples + stats.dropped_live_samples;
@@ -101,7 +104,7 @@ fn left(profile: &proto::Profile) -> Frame {
     let calls = |id: &u64| {
         let lines = places.get(id).map_or(&[][..], |place| &place.line);
         let called = lines.iter().rev();
-        called.filter_map(|line| names.get(&line.function_id).map(|&name| name.to_owned()))
+        called.filter_map(|line| names.get(&line.function_id).copied())
     };
     let mut all = Frame::default();
     for sample in &profile.sample {

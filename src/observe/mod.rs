@@ -10,6 +10,7 @@
 
 pub mod access_log;
 pub mod accounts;
+mod calls;
 pub mod collector;
 pub mod components;
 pub mod events;

@@ -3,10 +3,11 @@
 //!
 //! One profile at a time. A timer's signal interrupts whichever thread runs, 99 times a second of processor time, and its
 //! stack is walked there; what could hold the unwinder's own locks (the C library, the unwinder) is left out.
-//! Addresses become names afterwards, on the caller's thread, which takes a second and reads the binary: never
-//! call this where something waits. Depends on what draws it.
+//! Addresses become names afterwards, on the caller's thread, which takes a moment and reads the binary: never
+//! call this where something waits. Depends on what names calls and on what draws them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use prost::Message;
 use rustfs_mimalloc_profiling::pprof as proto;
 use serde::Deserialize;
 
+use super::calls::{Call, Calls};
 use super::flamegraph::Frame;
 
 /// Samples in a second of processor time: not in step with anything that happens a hundred times a second.
@@ -90,37 +92,65 @@ pub fn begin() -> Result<Sampling, Error> {
 }
 
 impl Sampling {
-    /// Ends it and gives names to what was seen. Takes a second.
+    /// Ends it and gives names to what was seen. Takes a moment.
     ///
     /// # Errors
     /// When the samples cannot be read.
     pub fn end(self) -> Result<Profile, Error> {
-        let mut report = self.guard.report();
-        let report = report.frames_post_processor(leave_out_sampling).build()?;
+        let Self { guard, _one } = self;
+        let seen = guard.report().build_unresolved()?;
+        // Looking for names is no part of what is looked at.
+        drop(guard);
+        let mut calls = Calls::default();
+        let samples = seen.data.iter().map(|(stack, count)| {
+            let name = stack.thread_name.iter().take(stack.thread_name_length);
+            let name: Vec<u8> = name.copied().collect();
+            let thread = match String::from_utf8_lossy(&name) {
+                name if name.is_empty() => stack.thread_id.to_string(),
+                name => name.into_owned(),
+            };
+            let calls = stack.frames.iter().map(|frame| calls.of(frame)).collect();
+            Sample {
+                thread,
+                calls: without_sampling(calls),
+                count: u64::try_from(*count).unwrap_or(0),
+            }
+        });
+        let samples: Vec<Sample> = samples.collect();
         let mut stacks = Frame::default();
-        for (stack, samples) in &report.data {
-            let thread = std::iter::once(stack.thread_name_or_id());
-            let calls = stack.frames.iter().rev().flat_map(|one| one.iter().rev());
-            let calls = calls.map(|symbol| symbol.name());
-            stacks.add(thread.chain(calls), u64::try_from(*samples).unwrap_or(0));
+        for sample in &samples {
+            let thread = std::iter::once(&*sample.thread);
+            let calls = sample.calls.iter().rev().flat_map(|one| one.iter().rev());
+            stacks.add(thread.chain(calls.map(|call| &*call.name)), sample.count);
         }
-        let seconds = report.timing.duration.as_secs_f64();
+        let taken = seen.timing.duration;
         Ok(Profile {
-            title: format!("Processor time of {seconds:.0} s, by thread and call"),
-            proto: encode(&report),
+            title: format!(
+                "Processor time of {:.0} s, by thread and call",
+                taken.as_secs_f64()
+            ),
+            proto: encode(&samples, taken),
             stacks,
         })
     }
 }
 
-/// Takes away the frames of the sampling itself, which lie on top of every stack.
-fn leave_out_sampling(stack: &mut pprof::Frames) {
-    let is_own = |symbol: &pprof::Symbol| {
-        let name = symbol.name();
-        name.contains("backtrace::") || name.contains("pprof::") || name == "Unknown"
-    };
-    let own = stack.frames.iter().take_while(|one| one.iter().all(is_own));
-    stack.frames.drain(..own.count());
+/// A stack, its innermost call first, and how often it was seen.
+struct Sample {
+    thread: String,
+    calls: Vec<Arc<[Call]>>,
+    count: u64,
+}
+
+/// Takes away the calls of the sampling itself, which lie on top of every stack: the signal's handler, what it called, and
+/// what the kernel called it through.
+fn without_sampling(mut calls: Vec<Arc<[Call]>>) -> Vec<Arc<[Call]>> {
+    let is_handler = |call: &Call| call.name.contains("perf_signal_handler");
+    let handler = calls.iter().position(|one| one.iter().any(is_handler));
+    if let Some(handler) = handler {
+        calls.drain(..calls.len().min(handler + 2));
+    }
+    calls
 }
 
 /// How a profile is written.
@@ -178,7 +208,7 @@ impl Profile {
     }
 }
 
-fn encode(report: &pprof::Report) -> proto::Profile {
+fn encode(samples: &[Sample], taken: Duration) -> proto::Profile {
     let mut tables = Tables::default();
     // The first string is the empty one.
     tables.string("");
@@ -189,21 +219,20 @@ fn encode(report: &pprof::Report) -> proto::Profile {
         });
     let thread = tables.string("thread");
     let period = 1_000_000_000 / i64::from(FREQUENCY);
-    let samples = report.data.iter().map(|(stack, count)| {
-        let count = i64::try_from(*count).unwrap_or(i64::MAX);
-        let symbols = stack.frames.iter().flatten();
+    let samples = samples.iter().map(|sample| {
+        let count = i64::try_from(sample.count).unwrap_or(i64::MAX);
+        let calls = sample.calls.iter().flat_map(|one| one.iter());
         proto::Sample {
-            location_id: symbols.map(|symbol| tables.location(symbol)).collect(),
+            location_id: calls.map(|call| tables.location(call)).collect(),
             value: vec![count, count.saturating_mul(period)],
             label: vec![proto::Label {
                 key: thread,
-                str: tables.string(&stack.thread_name_or_id()),
+                str: tables.string(&sample.thread),
                 ..proto::Label::default()
             }],
         }
     });
     let samples = samples.collect();
-    let taken = report.timing.duration;
     proto::Profile {
         sample_type: types.to_vec(),
         sample: samples,
@@ -242,14 +271,13 @@ impl Tables {
         index
     }
 
-    fn location(&mut self, symbol: &pprof::Symbol) -> u64 {
-        let name = self.string(&symbol.name());
-        let line = symbol.lineno();
+    fn location(&mut self, call: &Call) -> u64 {
+        let (name, line) = (self.string(&call.name), call.line);
         if let Some(id) = self.places.get(&(name, line)) {
             return *id;
         }
         let id = self.locations.len() as u64 + 1;
-        let file = self.string(&symbol.filename());
+        let file = self.string(&call.file);
         self.functions.push(proto::Function {
             id,
             name,
