@@ -16,7 +16,7 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Json};
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use serde::Deserialize;
@@ -342,13 +342,23 @@ async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+async fn metrics(
+    State(state): State<AdminState>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
     let accept = headers.get_all(header::ACCEPT).into_iter();
     let format = prometheus::format(accept.filter_map(|field| field.to_str().ok()));
-    let snapshot = (state.snapshot)();
-    let (metrics, directories) = (&state.metrics, &state.directories);
-    let body = prometheus::render(format, metrics, directories, snapshot, &state.status);
-    ([(header::CONTENT_TYPE, format.content_type())], body).into_response()
+    // A hundred thousand series take some ten milliseconds: on a thread that gives way to the workers.
+    let rendered = tokio::task::spawn_blocking(move || {
+        let snapshot = (state.snapshot)();
+        let (metrics, directories) = (&state.metrics, &state.directories);
+        prometheus::render(format, metrics, directories, snapshot, &state.status)
+    });
+    let body = rendered.await.map_err(|error| {
+        let detail = format!("The metrics could not be rendered: {error}.");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    })?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], body))
 }
 
 async fn status(State(state): State<AdminState>) -> Json<api::Status> {

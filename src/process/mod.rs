@@ -150,6 +150,7 @@ pub fn run(
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(step_back)
         .build()?;
     runtime.block_on(async {
         let (commands, inbox) = mpsc::channel(16);
@@ -165,6 +166,15 @@ pub fn run(
         admin_stop.notify_one();
         Ok(())
     })
+}
+
+/// How much less than a worker a thread that renders, packs and waits for disks is given of a processor that both want.
+const STEP_BACK: i32 = 10;
+
+/// No request waits for what is handed to such a thread.
+fn step_back() {
+    // On Linux this is of the thread alone. Where it is refused, the thread is as important as any.
+    let _refused = rustix::process::nice(STEP_BACK);
 }
 
 impl Process {
