@@ -125,11 +125,34 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
         .map_or(0.0, |usual| usual.rate(usual.endpoints.get(id).time));
     let latest = facts.history.last(3).endpoints.get(id);
     let silent = latest.count - latest.abandoned < 1.0;
-    let (Some(_), true) = (facts.usual, silent && count > 0.0) else {
+    let (Some(before), true) = (facts.usual, silent && count > 0.0) else {
         return (0.0, own);
     };
     let apart = own - 2.0 * sum / count;
-    (0.9 * step(apart, 1.5) * step(own - usual, 1.5), own)
+    let silence = 1.0 - step(late(facts, before, id), 3.0);
+    (
+        0.9 * step(apart, 1.5) * step(own - usual, 1.5) * silence,
+        own,
+    )
+}
+
+/// What it answered of late, and far later than usual: what is so slow that hardly anybody waits for it is not down.
+fn late(facts: &Facts<'_>, usual: &Span, id: u64) -> f64 {
+    const SECONDS: usize = 20;
+    const FAR: f64 = 3.0;
+    let usual = usual.endpoints.get(id).mean();
+    let late = facts.history.seconds().take(SECONDS).map(|second| {
+        let ended = second.endpoints.get(id);
+        let answers = ended.count - ended.abandoned;
+        let time = ended.time - ended.abandoned_time;
+        // A failure's time may be that of a timeout.
+        if ended.failed > 0.0 || time <= FAR * usual * answers {
+            0.0
+        } else {
+            answers
+        }
+    });
+    late.sum()
 }
 
 /// The exponent of the odds at which a difference is halfway to be believed: of so many endpoints, so often looked at,

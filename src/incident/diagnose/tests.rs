@@ -174,6 +174,25 @@ fn what_is_not_answered_at_all_is_named_before_anything_ends() {
 }
 
 #[test]
+fn an_endpoint_that_was_slow_before_nobody_waited_for_it_any_more_is_not_down() {
+    for load in [0.2, 0.4] {
+        for seed in 0..SEEDS {
+            let mut world = World::new(load, seed);
+            world.run(BEFORE, Fault::None);
+            world.run(8, Fault::SlowEndpoint(8.0));
+            world.run(4, Fault::HangEndpoint);
+            let found = world.verdicts();
+            let first = found.first().map(|one| (one.cause, one.subject));
+            assert_eq!(
+                first,
+                Some((Cause::SlowEndpoint, Subject::Endpoint(1))),
+                "{load}, seed {seed}: {found:#?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_storm_in_the_busy_hours_is_no_load_spike() {
     for seed in 0..SEEDS {
         let mut world = World::new(0.25, seed);
