@@ -77,28 +77,36 @@ def quantile(times, q):
 
 
 def cost(world, options):
-    world.nginx("x" * 1024)
-    collector = sink()
-    on = f'otlp = {{ endpoint = "http://127.0.0.1:{collector}", sample = 0.01 }}\n'
-    spent = {"on": [], "off": []}
-    for _ in range(options.rounds):
-        for kind, store, log, more in (
-            ("on", f"sqlite:{world.path}/usage.db", world.path / "access.log", on),
-            ("off", "memory", "off", ""),
-        ):
-            tidegate = world.tidegate(store, log, more)
-            world.wrk("", 3, 64).wait()
-            requests, busy = world.metric(COUNT), cpu(tidegate)
-            # A minute's end, and with it a write of the ledger, falls into every other round.
-            world.wrk("", options.seconds, 64).wait()
-            busy = cpu(tidegate) - busy
-            spent[kind].append(busy / (world.metric(COUNT) - requests) * 1e6)
-            stop(tidegate)
-            (world.path / "access.log").unlink(missing_ok=True)
-    ratios = [on / off for on, off in zip(spent["on"], spent["off"])]
-    middle = {kind: statistics.median(values) for kind, values in spent.items()}
-    print(f"processor time a request: all on {middle['on']:.2f} µs, all off {middle['off']:.2f} µs")
-    print(f"  on ÷ off by round: {', '.join(f'{r:.3f}' for r in sorted(ratios))}; median {statistics.median(ratios):.3f}")
+    """Both stand side by side and take turns of some seconds: a machine's speed drifts by more than is to be seen."""
+    with World() as other:
+        collector = sink()
+        traces = f'otlp = {{ endpoint = "http://127.0.0.1:{collector}", sample = 0.01 }}\n'
+        settings = {
+            "on": (world, f"sqlite:{world.path}/usage.db", world.path / "access.log", traces),
+            "off": (other, "memory", "off", ""),
+        }
+        running = {}
+        for kind, (where, store, log, more) in settings.items():
+            where.nginx("x" * 1024)
+            running[kind] = where, where.tidegate(store, log, more)
+            where.wrk("", 3, 64).wait()
+        spent = {kind: [] for kind in running}
+        for turn in range(options.rounds):
+            for kind in sorted(running, reverse=turn % 2 == 1):
+                where, tidegate = running[kind]
+                requests, busy = where.metric(COUNT), cpu(tidegate)
+                where.wrk("", options.seconds, 64).wait()
+                # What a turn left to do is its own, too: less than 100 ms of the observer's and the writer's work.
+                time.sleep(0.2)
+                spent[kind].append((cpu(tidegate) - busy, where.metric(COUNT) - requests))
+    each = {kind: [busy / requests * 1e6 for busy, requests in turns] for kind, turns in spent.items()}
+    ratios = [on / off for on, off in zip(each["on"], each["off"])]
+    whole = {kind: sum(busy for busy, _ in turns) / sum(n for _, n in turns) * 1e6 for kind, turns in spent.items()}
+    error = statistics.stdev(ratios) / len(ratios) ** 0.5
+    print(f"processor time a request over {options.rounds} turns: all on {whole['on']:.2f} µs, all off {whole['off']:.2f} µs, "
+          f"ratio {whole['on'] / whole['off']:.3f}")
+    print(f"  on ÷ off by turn: {', '.join(f'{r:.3f}' for r in sorted(ratios))}; "
+          f"median {statistics.median(ratios):.3f}, standard error of the mean {error:.3f}")
 
 
 def scrape(world, options):
@@ -218,8 +226,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = {"cost": cost, "scrape": scrape, "agree": agree, "away": away}
     parser.add_argument("--only", choices=list(parts))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=10, help="of each round of `cost`")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--seconds", type=int, default=3, help="of each turn of `cost`")
     parser.add_argument("--rate", type=int, default=4_000, help="requests a second, where it is fixed")
     parser.add_argument("--requests", type=int, default=1_000_000, help="of `agree`")
     parser.add_argument("--away", type=int, default=600, help="seconds of `away`")

@@ -48,11 +48,18 @@ impl Message {
         self.0.extend_from_slice(value);
     }
 
-    /// A message within.
+    /// A message within; `write` only adds to it.
     pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
-        let mut inner = Self::default();
-        write(&mut inner);
-        self.bytes(field, &inner.0);
+        self.key(field, 2);
+        let start = self.0.len();
+        write(self);
+        let end = self.0.len();
+        self.varint((end - start) as u64);
+        // The length goes before what it is of, which was written in its place so as to be copied once.
+        let width = self.0.len() - end;
+        if let Some(inner) = self.0.get_mut(start..) {
+            inner.rotate_right(width);
+        }
     }
 
     fn key(&mut self, field: u32, kind: u32) {

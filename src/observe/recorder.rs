@@ -21,7 +21,7 @@ use super::why::Record;
 /// A batch is handed over at this many exchanges,
 const FLUSH_EXCHANGES: usize = 1_024;
 /// or at this many bytes of lines.
-const FLUSH_LINES: usize = 64 << 10;
+const FLUSH_LINES: usize = 256 << 10;
 /// While the observer lags, a worker keeps at most this many exchanges
 const MAX_EXCHANGES: usize = 65_536;
 /// and this many bytes of lines.

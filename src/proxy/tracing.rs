@@ -6,7 +6,7 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::track::Track;
-use crate::observe::trace::context::{Context, Forms, Remote, trace_id};
+use crate::observe::trace::context::{Context, Forms, Remote, halves, hex_digits, trace_id};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -64,17 +64,13 @@ pub(super) fn settle(track: &mut Track, headers: &mut HeaderMap, told: bool) {
         [rng.u64(..), rng.u64(..), rng.u64(..)]
     };
     let context = Context::begin(remote, forms, sample, random);
-    if remote.is_none() {
+    if told && remote.is_none() {
         // Without a trace its state means nothing (W3C Trace Context, section 3.3).
         headers.remove(TRACESTATE);
     }
     track.trace_id = Some(context.trace_id());
     pass_on(headers, &context, 1);
     track.trace = Some(context);
-}
-
-fn halves(trace: u128) -> [u64; 2] {
-    [trace, trace >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).unwrap_or(0))
 }
 
 /// What the headers say, and in which forms. `traceparent` goes before B3.
@@ -98,7 +94,7 @@ fn read(headers: &HeaderMap) -> (Option<Remote>, Forms) {
 /// Says in `headers` which span the attempt with this number is: in the W3C's form, and in those it came in.
 pub(super) fn pass_on(headers: &mut HeaderMap, context: &Context, number: u8) {
     let span = context.attempt(number);
-    let mut set = |name: HeaderName, text: String| {
+    let mut set = |name: HeaderName, text: Vec<u8>| {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
         }
@@ -108,9 +104,12 @@ pub(super) fn pass_on(headers: &mut HeaderMap, context: &Context, number: u8) {
         set(B3, context.b3(span));
     }
     if context.forms.b3_multi {
-        set(B3_TRACE, format!("{:032x}", context.trace));
-        set(B3_SPAN, format!("{span:016x}"));
-        set(B3_PARENT, format!("{:016x}", context.span));
-        set(B3_SAMPLED, u8::from(context.sampled).to_string());
+        set(B3_TRACE, context.trace_id().to_vec());
+        set(B3_SPAN, hex_digits(span).to_vec());
+        set(B3_PARENT, hex_digits(context.span).to_vec());
+        set(
+            B3_SAMPLED,
+            if context.sampled { b"1" } else { b"0" }.to_vec(),
+        );
     }
 }

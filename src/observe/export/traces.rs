@@ -39,7 +39,7 @@ pub(super) async fn otlp(
     if grpc {
         client = client.with(http::header::TE, "trailers");
     }
-    let encode = |spans: &[Span]| {
+    let encode = |spans: &mut dyn Iterator<Item = Span>| {
         let message = gzip(&encode_otlp(spans, host));
         Bytes::from(if grpc {
             framed(&message, true)
@@ -81,7 +81,7 @@ pub(super) async fn zipkin(
         judge: verdict,
         patience: Patience::new("zipkin"),
     };
-    let encode = |spans: &[Span]| Bytes::from(gzip(&encode_zipkin(spans)));
+    let encode = |spans: &mut dyn Iterator<Item = Span>| Bytes::from(gzip(&encode_zipkin(spans)));
     forward(&mut to, queue, directories, config.sample, encode).await;
 }
 
@@ -98,23 +98,20 @@ async fn forward(
     queue: &Queue<Arc<Vec<Record>>>,
     directories: &Directories,
     sample: f64,
-    encode: impl Fn(&[Span]) -> Bytes,
+    encode: impl Fn(&mut dyn Iterator<Item = Span>) -> Bytes,
 ) {
     while let Some((taken, _)) = queue.take(BATCH, LINGER).await {
-        let mut spans = Vec::new();
-        let mut count = 0;
-        for record in taken.iter().flat_map(|records| records.iter()) {
-            if record.forced || is_within(record.context.trace, sample) {
-                count += 1;
-                build(record, directories, &mut spans);
-            }
-        }
-        drop(taken);
+        let records = taken.iter().flat_map(|records| records.iter());
+        let kept = records.filter(|one| one.forced || is_within(one.context.trace, sample));
+        let count = kept.clone().count() as u64;
         if count == 0 {
             continue;
         }
+        // Spans are large: those of one request at a time stay in the processor's cache.
+        let body = encode(&mut kept.flat_map(|record| build(record, directories)));
+        drop(taken);
         let way = queue.counts().on_the_way(count);
-        if deliver(to, &encode(&spans), || queue.is_closed()).await {
+        if deliver(to, &body, || queue.is_closed()).await {
             way.arrived();
         }
     }

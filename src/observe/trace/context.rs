@@ -154,28 +154,55 @@ impl Context {
 
     /// `traceparent` with `span` for the parent.
     #[must_use]
-    pub fn traceparent(&self, span: u64) -> String {
-        format!(
-            "00-{:032x}-{span:016x}-{:02x}",
-            self.trace,
-            u8::from(self.sampled)
-        )
+    pub fn traceparent(&self, span: u64) -> Vec<u8> {
+        let mut text = Vec::with_capacity(55);
+        text.extend_from_slice(b"00-");
+        text.extend_from_slice(&self.trace_id());
+        text.push(b'-');
+        text.extend_from_slice(&hex_digits(span));
+        text.extend_from_slice(if self.sampled { b"-01" } else { b"-00" });
+        text
     }
 
     /// `b3` with `span` for the span.
     #[must_use]
-    pub fn b3(&self, span: u64) -> String {
-        format!("{:032x}-{span:016x}-{}", self.trace, u8::from(self.sampled))
+    pub fn b3(&self, span: u64) -> Vec<u8> {
+        let sampled = if self.sampled { b"-1" } else { b"-0" };
+        [&self.trace_id()[..], b"-", &hex_digits(span), sampled].concat()
     }
 }
 
 /// A trace in hex.
 #[must_use]
 pub fn trace_id(trace: u128) -> [u8; 32] {
-    let mut text = [b'0'; 32];
-    for (digit, at) in text.iter_mut().rev().zip(0_u32..) {
-        let value = u8::try_from(trace >> (4 * at) & 0xF).unwrap_or(0);
-        *digit = value + if value < 10 { b'0' } else { b'a' - 10 };
+    let [low, high] = halves(trace);
+    let mut text = [0; 32];
+    for (to, from) in text.as_chunks_mut::<16>().0.iter_mut().zip([high, low]) {
+        *to = hex_digits(from);
+    }
+    text
+}
+
+/// The last 64 bits and the first.
+#[must_use]
+pub fn halves(trace: u128) -> [u64; 2] {
+    [trace, trace >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).unwrap_or(0))
+}
+
+/// A span in hex. Every request with a trace is written some: eight digits at a time.
+#[must_use]
+pub fn hex_digits(value: u64) -> [u8; 16] {
+    let mut text = [0; 16];
+    let parts = text.as_chunks_mut::<8>().0.iter_mut();
+    for (to, part) in parts.zip([value >> 32, value & 0xFFFF_FFFF]) {
+        // A digit into each byte,
+        let spread = (part | part << 16) & 0x0000_FFFF_0000_FFFF;
+        let spread = (spread | spread << 8) & 0x00FF_00FF_00FF_00FF;
+        let spread = (spread | spread << 4) & 0x0F0F_0F0F_0F0F_0F0F;
+        // and 1 for each that is a letter.
+        let letters = (spread + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        let after_nine = u64::from(b'a' - b'9' - 1);
+        *to = (spread + 0x3030_3030_3030_3030 + letters * after_nine).to_be_bytes();
     }
     text
 }
@@ -205,7 +232,11 @@ mod tests {
             (0x00f0_67aa_0ba9_02b7, Some(true))
         );
         let context = Context::begin(Some(remote), Forms::default(), 0.0, [1, 2, 3]);
-        assert_eq!(context.traceparent(remote.span), PARENT);
+        assert_eq!(context.traceparent(remote.span), PARENT.as_bytes());
+        assert_eq!(
+            context.b3(remote.span),
+            b"4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1"
+        );
         assert_eq!((context.parent, context.span), (remote.span, 3));
         let later = format!("01{}-more", &PARENT[2..]);
         assert_eq!(Remote::from_traceparent(later.as_bytes()), Some(remote));
@@ -299,9 +330,14 @@ mod tests {
         let spans: std::collections::BTreeSet<u64> = (1..=9).map(|n| context.attempt(n)).collect();
         assert_eq!(spans.len(), 9);
         assert!(!spans.contains(&context.span));
-        assert_eq!(
-            &context.trace_id(),
-            format!("{:032x}", context.trace).as_bytes()
-        );
+    }
+
+    #[test]
+    fn hex_is_as_the_standard_library_writes_it() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let random = std::iter::repeat_with(|| rng.u128(..)).take(1_000);
+        for trace in random.chain([0, 0x0123_4567_89ab_cdef, u128::MAX, TRACE]) {
+            assert_eq!(trace_id(trace), format!("{trace:032x}").as_bytes());
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::spans::{Attributes, Event, Kind, Span, Value};
 use crate::observe::proto::Message;
 
 /// The request that sends `spans` on.
-pub(in crate::observe) fn encode(spans: &[Span], host: &str) -> Vec<u8> {
+pub(in crate::observe) fn encode(spans: impl Iterator<Item = Span>, host: &str) -> Vec<u8> {
     let mut request = Message::default();
     request.message(1, |resource_spans| {
         resource_spans.message(1, |resource| {
@@ -19,7 +19,7 @@ pub(in crate::observe) fn encode(spans: &[Span], host: &str) -> Vec<u8> {
         resource_spans.message(2, |scope_spans| {
             scope_spans.message(1, |scope| scope.bytes(1, b"tidegate"));
             for span in spans {
-                scope_spans.message(2, |out| encode_span(out, span));
+                scope_spans.message(2, |out| encode_span(out, &span));
             }
         });
     });
@@ -97,9 +97,8 @@ mod tests {
     #[test]
     fn the_official_definitions_read_what_is_written() {
         let (record, directories) = record();
-        let mut spans = Vec::new();
-        build(&record, &directories, &mut spans);
-        let bytes = encode(&spans, "gate-1");
+        let spans = build(&record, &directories);
+        let bytes = encode(spans.iter().cloned(), "gate-1");
         let request = ExportTraceServiceRequest::decode(bytes.as_slice()).unwrap();
         let all = &request.resource_spans[0];
         let resource = &all.resource.as_ref().unwrap().attributes;

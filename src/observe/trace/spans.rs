@@ -75,8 +75,9 @@ fn name(directory: &Directory, index: Option<usize>) -> Option<Arc<str>> {
     directory.name(index?)
 }
 
-/// Appends the spans of `record` to `out`, the server's first.
-pub fn build(record: &Record, directories: &Directories, out: &mut Vec<Span>) {
+/// The spans of `record`, the server's first.
+#[must_use]
+pub fn build(record: &Record, directories: &Directories) -> Vec<Span> {
     let exchange = &record.exchange;
     let upstream = name(
         &directories.upstreams,
@@ -86,7 +87,7 @@ pub fn build(record: &Record, directories: &Directories, out: &mut Vec<Span>) {
     let end = exchange
         .started
         .saturating_add(micros(exchange.phases.total()));
-    out.push(server(record, directories, upstream.as_deref(), end));
+    let mut out = vec![server(record, directories, upstream.as_deref(), end)];
     let head = exchange.started.saturating_add(u64::from(record.head));
     // The last answer's body belongs to its attempt; what the client took to read it does not.
     let whole = end.saturating_sub(micros(exchange.phases.get(Phase::Deliver)));
@@ -108,6 +109,7 @@ pub fn build(record: &Record, directories: &Directories, out: &mut Vec<Span>) {
             to,
         ));
     }
+    out
 }
 
 fn server(record: &Record, directories: &Directories, upstream: Option<&str>, end: u64) -> Span {
@@ -338,8 +340,7 @@ pub(crate) mod tests {
     #[test]
     fn a_request_is_a_server_span_with_an_attempt_each_within() {
         let (record, directories) = record();
-        let mut spans = Vec::new();
-        build(&record, &directories, &mut spans);
+        let spans = build(&record, &directories);
         let [server, first, second] = spans.as_slice() else {
             panic!("{spans:?}")
         };

@@ -1,13 +1,15 @@
 //! Zipkin's JSON, version 2: spans as a list, every tag a text, events as annotations.
 
+use serde::Serializer as _;
 use serde_json::{Map, Value as Json, json};
 
 use super::spans::{Attributes, Event, Kind, Span, Value};
 
 /// The list that sends `spans` on.
-pub(in crate::observe) fn encode(spans: &[Span]) -> Vec<u8> {
-    let list: Vec<Json> = spans.iter().map(span).collect();
-    serde_json::to_vec(&list).unwrap_or_default()
+pub(in crate::observe) fn encode(spans: impl Iterator<Item = Span>) -> Vec<u8> {
+    let mut list = Vec::new();
+    let written = serde_json::Serializer::new(&mut list).collect_seq(spans.map(|one| span(&one)));
+    written.map_or_else(|_| Vec::new(), |()| list)
 }
 
 fn span(span: &Span) -> Json {
@@ -104,9 +106,8 @@ mod tests {
     #[test]
     fn spans_are_a_list_as_zipkin_describes_it() {
         let (record, directories) = record();
-        let mut spans = Vec::new();
-        build(&record, &directories, &mut spans);
-        let list: Json = serde_json::from_slice(&encode(&spans)).unwrap();
+        let spans = build(&record, &directories);
+        let list: Json = serde_json::from_slice(&encode(spans.into_iter())).unwrap();
         let (server, first) = (&list[0], &list[1]);
         assert_eq!(server["traceId"], "00000000000000010000000000000002");
         assert_eq!(
