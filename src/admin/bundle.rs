@@ -19,7 +19,7 @@ use crate::incident::incidents::Incident;
 use crate::incident::recorder::{self, Recorder};
 use crate::observe::inflight::InFlight;
 use crate::observe::profile::Format;
-use crate::observe::prometheus;
+use crate::observe::prometheus::{self, Exposition};
 
 /// Decisions that are kept, the newest.
 const DECISIONS: usize = 5_000;
@@ -81,7 +81,7 @@ pub(crate) fn files(
     let snapshot = (state.snapshot)();
     let format = prometheus::Format::OpenMetrics;
     let (metrics, directories) = (&state.metrics, &state.directories);
-    let text = prometheus::render(format, metrics, directories, snapshot, &state.status);
+    let text = Exposition::copy(metrics, directories, snapshot, &state.status).render(format);
     files.push(("metrics.txt", text));
     files
 }

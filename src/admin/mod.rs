@@ -39,7 +39,7 @@ use crate::observe::collector::Metrics;
 use crate::observe::events::Events;
 use crate::observe::host::Host;
 use crate::observe::inflight::InFlight;
-use crate::observe::prometheus;
+use crate::observe::prometheus::{self, Exposition};
 use crate::observe::snapshot::Snapshot;
 use crate::observe::status::Status;
 use crate::observe::timeline::Timelines;
@@ -348,12 +348,10 @@ async fn metrics(
 ) -> Result<impl IntoResponse, Problem> {
     let accept = headers.get_all(header::ACCEPT).into_iter();
     let format = prometheus::format(accept.filter_map(|field| field.to_str().ok()));
+    let snapshot = (state.snapshot)();
+    let exposition = Exposition::copy(&state.metrics, &state.directories, snapshot, &state.status);
     // A hundred thousand series take some ten milliseconds: on a thread that gives way to the workers.
-    let rendered = tokio::task::spawn_blocking(move || {
-        let snapshot = (state.snapshot)();
-        let (metrics, directories) = (&state.metrics, &state.directories);
-        prometheus::render(format, metrics, directories, snapshot, &state.status)
-    });
+    let rendered = tokio::task::spawn_blocking(move || exposition.render(format));
     let body = rendered.await.map_err(|error| {
         let detail = format!("The metrics could not be rendered: {error}.");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)

@@ -34,43 +34,9 @@ use crate::engine::upstream::HostLoad;
 /// The label value of everything beyond a family's bound.
 const OTHER: &str = "__other__";
 
-/// The answer to one scrape.
-#[must_use]
-pub fn render(
-    format: Format,
-    metrics: &Metrics,
-    directories: &Arc<Directories>,
-    snapshot: Snapshot,
-    status: &Status,
-) -> Vec<u8> {
-    let (families, client_series) = metrics.exported();
-    let exposition = Exposition {
-        families,
-        client_series,
-        dropped: [
-            metrics.drops().exchanges(),
-            metrics.drops().lines(),
-            metrics.drops().decisions(),
-            metrics.drops().told(),
-        ],
-        traces_dropped: metrics.drops().traces(),
-        exported: metrics.exports(),
-        directories: Arc::clone(directories),
-        snapshot,
-        reload_ok: status.last_reload().is_none_or(|last| last.error.is_none()),
-        reloads: status.reloads(),
-        draining: status.is_draining(),
-        state: (status.state_error().is_some(), status.state_failures()),
-        process: Process::read(),
-    };
-    let mut out = Out::new(format);
-    exposition.write(&mut out);
-    out.finish()
-}
-
-/// All of one scrape's values.
+/// All of one scrape's values, of one moment.
 #[derive(Debug)]
-struct Exposition {
+pub struct Exposition {
     families: Families,
     client_series: Vec<ClientSeries>,
     traces_dropped: u64,
@@ -93,6 +59,44 @@ fn name_of(directory: &Directory, index: Option<usize>) -> Arc<str> {
 }
 
 impl Exposition {
+    /// Copies what there is, which holds up the observer: not on a thread that gives way to others.
+    #[must_use]
+    pub fn copy(
+        metrics: &Metrics,
+        directories: &Arc<Directories>,
+        snapshot: Snapshot,
+        status: &Status,
+    ) -> Self {
+        let (families, client_series) = metrics.exported();
+        Self {
+            families,
+            client_series,
+            dropped: [
+                metrics.drops().exchanges(),
+                metrics.drops().lines(),
+                metrics.drops().decisions(),
+                metrics.drops().told(),
+            ],
+            traces_dropped: metrics.drops().traces(),
+            exported: metrics.exports(),
+            directories: Arc::clone(directories),
+            snapshot,
+            reload_ok: status.last_reload().is_none_or(|last| last.error.is_none()),
+            reloads: status.reloads(),
+            draining: status.is_draining(),
+            state: (status.state_error().is_some(), status.state_failures()),
+            process: Process::read(),
+        }
+    }
+
+    /// The answer to the scrape.
+    #[must_use]
+    pub fn render(&self, format: Format) -> Vec<u8> {
+        let mut out = Out::new(format);
+        self.write(&mut out);
+        out.finish()
+    }
+
     fn write(&self, out: &mut Out) {
         self.durations(out);
         self.phases(out);

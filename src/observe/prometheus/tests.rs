@@ -96,7 +96,7 @@ fn scraped(format: Format) -> Vec<u8> {
     let metrics = metrics_of(&[answered(), answered(), refused()]);
     let status = Status::default();
     status.reloaded(SystemClock, Err("no".into()));
-    render(format, &metrics, &directories(), snapshot(), &status)
+    Exposition::copy(&metrics, &directories(), snapshot(), &status).render(format)
 }
 
 fn scrape() -> String {
@@ -263,7 +263,7 @@ fn a_name_out_of_the_directory_is_shown_as_other() {
     let metrics = metrics_of(&[answered()]);
     let empty = Arc::default();
     let (snapshot, status) = (Snapshot::default(), Status::default());
-    let text = render(Format::OpenMetrics, &metrics, &empty, snapshot, &status);
+    let text = Exposition::copy(&metrics, &empty, snapshot, &status).render(Format::OpenMetrics);
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("{upstream=\"__other__\",endpoint=\"__other__\""));
 }
