@@ -1,7 +1,7 @@
 //! The incident bench: every cause that shows within a minute, at three strengths and two loads, and pairs of causes;
 //! what the proxy says is wrong, as a confusion matrix.
 //!
-//! `make bench-incidents`; what it takes is a number of seeds (one unless told), of drills at a time (four), and a
+//! `make bench-incidents`; what it takes is a number of seeds or a range of them (`--seeds 1..5`; one unless told), of drills at a time (four), and a
 //! word that the drills' names must contain. `benches/README.md` says how to read the result.
 #![expect(
     clippy::expect_used,
@@ -18,6 +18,7 @@ mod drill;
 mod support;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use self::drill::{Drill, Outcome};
 
 /// What is asked of the bench.
 struct Options {
-    seeds: u64,
+    seeds: Range<u64>,
     at_once: usize,
     only: String,
 }
@@ -34,7 +35,7 @@ struct Options {
 impl Options {
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
-            seeds: 1,
+            seeds: 0..1,
             at_once: 4,
             only: String::new(),
         };
@@ -46,7 +47,10 @@ impl Options {
                 .ok_or_else(|| format!("{name} needs a value"))?;
             let number = |text: &str| text.parse().map_err(|error| format!("{name}: {error}"));
             match name.as_str() {
-                "--seeds" => options.seeds = number(&value)?,
+                "--seeds" => {
+                    let (first, end) = value.split_once("..").unwrap_or(("0", &value));
+                    options.seeds = number(first)?..number(end)?;
+                }
                 "--at-once" => {
                     let at_once: u64 = number(&value)?;
                     options.at_once = usize::try_from(at_once).unwrap_or(1);
@@ -103,7 +107,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Single faults, pairs and none, mixed, so that what runs side by side differs.
-fn drills(seeds: u64) -> Vec<Drill> {
+fn drills(seeds: Range<u64>) -> Vec<Drill> {
     let ms = Duration::from_millis;
     let strengths = [
         [
@@ -148,6 +152,8 @@ fn drills(seeds: u64) -> Vec<Drill> {
     ];
     // As many times as much as fills the endpoints to 150%, 250% and 400%.
     let spikes = |load: f64| [1.5, 2.5, 4.0].map(|of_capacity| Fault::Spike(of_capacity / load));
+    let overloads =
+        |load: f64| [1.3, 1.8, 2.5].map(|of_capacity| Fault::Overload(of_capacity / load));
     // Nothing is answered any more, by all or by one; and everything with an error.
     let extremes = [
         Fault::Slow(250.0),
@@ -161,7 +167,14 @@ fn drills(seeds: u64) -> Vec<Drill> {
         [Fault::SlowDatabase(6.0), Fault::Down(Gone::Refuses)],
     ];
     let mut all = Vec::new();
-    for seed in 0..seeds {
+    for seed in seeds {
+        // Three quarters of an hour each: they begin first, and five seeds have them once.
+        if seed % 5 == 0 {
+            for (times, load) in [(1.5, 0.5), (2.0, 0.3), (3.0, 0.3)] {
+                let faults = vec![Fault::Leak(times)];
+                all.push(Drill { faults, load, seed });
+            }
+        }
         for load in [0.3, 0.5] {
             let mut add = |faults| all.push(Drill { faults, load, seed });
             for number in 0..3 {
@@ -170,6 +183,7 @@ fn drills(seeds: u64) -> Vec<Drill> {
                     add(vec![strengths[number]]);
                 }
                 add(vec![spikes(load)[number]]);
+                add(vec![overloads(load)[number]]);
             }
             extremes.iter().for_each(|fault| add(vec![*fault]));
             pairs.iter().for_each(|pair| add(pair.to_vec()));

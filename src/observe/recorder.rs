@@ -170,7 +170,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    const MAX_BUFFERS: usize = 64;
+    const MAX_BUFFERS: usize = 32;
 
     /// Never waits: when the pool is in use or empty, the buffer is a new one.
     fn batch(&self, with_lines: bool) -> Batch {
@@ -206,7 +206,7 @@ impl Pool {
     }
 
     pub(super) fn give_lines(&self, buffer: Vec<u8>) {
-        Self::give(&self.lines, buffer, 4 * FLUSH_LINES);
+        Self::give(&self.lines, buffer, 2 * FLUSH_LINES);
     }
 
     /// Keeps `buffer` unless it is empty of room, grew out of measure in a jam, or enough are kept.

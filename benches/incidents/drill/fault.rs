@@ -85,6 +85,10 @@ pub(crate) enum Fault {
     Dear(f64),
     /// Everybody makes so many times as many requests.
     Spike(f64),
+    /// The same, but bit by bit.
+    Overload(f64),
+    /// Everything takes so many times as long in the end, a little more each minute.
+    Leak(f64),
     Slow(f64),
     SlowEndpoint(f64),
     SlowDatabase(f64),
@@ -104,8 +108,8 @@ impl Fault {
         match self {
             Self::Flood(rate) => conditions.flood = rate,
             Self::Dear(times) => (conditions.dear, conditions.flood) = (times, 20.0),
-            Self::Spike(times) => conditions.rate = times,
-            Self::Slow(times) => conditions.service = times,
+            Self::Spike(times) | Self::Overload(times) => conditions.rate = times,
+            Self::Slow(times) | Self::Leak(times) => conditions.service = times,
             Self::SlowEndpoint(times) => conditions.victim = times,
             Self::SlowDatabase(times) => conditions.database = times,
             Self::Errors(part) => conditions.errors = part,
@@ -116,6 +120,26 @@ impl Fault {
             Self::Stalls(_) => {}
         }
         conditions
+    }
+
+    /// How long it takes to be there in full.
+    pub(super) const fn grows(self) -> Duration {
+        match self {
+            Self::Overload(_) => Duration::from_secs(110),
+            // A drift is told from half an hour on.
+            Self::Leak(_) => Duration::from_secs(40 * 60),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// This fault when `part` of the time that it takes to grow has passed.
+    pub(super) fn grown(self, part: f64) -> Self {
+        let of = |times: f64| 1.0 + (times - 1.0) * part;
+        match self {
+            Self::Overload(times) => Self::Overload(of(times)),
+            Self::Leak(times) => Self::Leak(of(times)),
+            other => other,
+        }
     }
 
     /// In turns of what length the proxy does not run.
@@ -131,6 +155,8 @@ impl Fault {
         match self {
             Self::Flood(_) | Self::Dear(_) => "noisy_client",
             Self::Spike(_) => "load_spike",
+            Self::Overload(_) => "sustained_overload",
+            Self::Leak(_) => "upstream_leak",
             Self::Slow(_) => "slow_upstream",
             Self::SlowEndpoint(_) => "slow_endpoint",
             Self::SlowDatabase(_) => "slow_component",

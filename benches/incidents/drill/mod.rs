@@ -183,21 +183,30 @@ impl Drill {
                 }
             }
         });
-        let fault = self.faults.iter();
-        let (conditions, stalls) = fault.fold(
-            (Conditions::default(), None),
-            |(conditions, stalls), fault| {
-                (fault.apply(conditions), stalls.or_else(|| fault.stalls()))
-            },
-        );
-        world.conditions.send_replace(conditions);
+        let grows = self.faults.iter().map(|fault| fault.grows());
+        let grows = grows.max().unwrap_or_default();
+        let stalls = self.faults.iter().find_map(|fault| fault.stalls());
+        let at = |time: Duration| {
+            let part = if time < grows {
+                time.as_secs_f64() / grows.as_secs_f64()
+            } else {
+                1.0
+            };
+            let faults = self.faults.iter();
+            let conditions = faults.fold(Conditions::default(), |conditions, fault| {
+                fault.grown(part).apply(conditions)
+            });
+            world.conditions.send_replace(conditions);
+        };
+        at(Duration::ZERO);
         let began = SystemClock.now();
         let (mut found, mut after) = (Vec::new(), None);
         let mut course = Vec::new();
         let mut look = || {
             found = verdicts(proxy);
             let right = is_right(&expected, &found);
-            let now = SystemClock.now().since(began).as_secs_f64();
+            at(SystemClock.now().since(began));
+            let now = SystemClock.now().since(began.after(grows)).as_secs_f64();
             after = right.then(|| after.unwrap_or(now));
             let first = found.first().map_or_else(String::new, |one| one.0.clone());
             if course.last().map(|(_, last)| last) != Some(&first) {
@@ -205,7 +214,7 @@ impl Drill {
             }
         };
         match stalls {
-            None => until(WITHIN, world, look),
+            None => until(grows + WITHIN, world, look),
             Some(stall) => {
                 // As a quota on its processor time does it: it runs a while, and then not at all.
                 while SystemClock.now().since(began) < WITHIN && !interrupted() {
