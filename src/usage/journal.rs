@@ -125,11 +125,12 @@ fn size_of_others(directory: &Path, own: &Path) -> u64 {
 }
 
 /// Hands what dead processes left in `directory` to `take`: whose it is, its number, and a delta. A file that was taken
-/// whole, as far as it can be read, is removed.
+/// whole, as far as it can be read, is removed. How many rows were too old.
 pub(super) fn replay<E>(
     directory: &Path,
     mut take: impl FnMut(u64, u64, &Delta) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<usize, E> {
+    let mut too_old = 0;
     for (path, writer) in journals(directory) {
         let Ok(file) = File::open(&path) else {
             continue;
@@ -138,17 +139,20 @@ pub(super) fn replay<E>(
         if file.try_lock().is_err() {
             continue;
         }
+        let mut reader = BufReader::new(&file);
+        let deltas = std::iter::from_fn(|| next(&mut reader));
         if is_too_old(&file) {
-            tracing::warn!(path = %path.display(), "what an earlier process left for the usage ledger is too old");
+            let rows: usize = deltas.map(|(_, delta)| delta.len()).sum();
+            tracing::warn!(path = %path.display(), rows, "what an earlier process left for the usage ledger is too old");
+            too_old += rows;
         } else {
-            let mut reader = BufReader::new(&file);
-            while let Some((sequence, delta)) = next(&mut reader) {
+            for (sequence, delta) in deltas {
                 take(writer, sequence, &delta)?;
             }
         }
         remove(&path);
     }
-    Ok(())
+    Ok(too_old)
 }
 
 /// Removes a journal whose deltas the ledger has. One that stays counts once all the same.
@@ -247,6 +251,14 @@ fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
+/// How many rows the journal at `path` has.
+#[cfg(test)]
+pub(super) fn rows_in(path: &Path) -> usize {
+    let mut reader = BufReader::new(File::open(path).unwrap());
+    let deltas = std::iter::from_fn(|| next(&mut reader));
+    deltas.map(|(_, delta)| delta.len()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -334,5 +346,32 @@ mod tests {
         assert!(journal.append(2, &delta(2), 0).is_err());
         drop(journal);
         assert_eq!(left(directory.path()), [(7, 1, delta(1))]);
+    }
+
+    #[test]
+    fn all_that_processes_leave_shares_one_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = directory.path().join("usage-0000000000000001.journal");
+        File::create(other).unwrap().set_len(MOST).unwrap();
+        let mut journal = Journal::new(directory.path(), 7);
+        let refused = journal.append(1, &delta(1), 0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded);
+    }
+
+    #[test]
+    fn what_is_too_old_is_counted_and_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::new(directory.path(), 7);
+        journal.append(1, &delta(1), 0).unwrap();
+        journal.append(2, &delta(2), 0).unwrap();
+        let path = journal.path().to_owned();
+        drop(journal);
+        let now = UNIX_EPOCH + Duration::from_micros(SystemClock.unix_micros());
+        let long_ago = now - OLDEST - Duration::from_secs(60);
+        let file = File::options().append(true).open(&path).unwrap();
+        file.set_modified(long_ago).unwrap();
+        drop(file);
+        let too_old = replay(directory.path(), |_, _, _| Err(()));
+        assert_eq!((too_old, path.exists()), (Ok(4), false));
     }
 }

@@ -364,15 +364,64 @@ impl Ledger {
         if self.pruned.is_none_or(|last| now.since(last) >= PRUNE) {
             if let Some(left) = &self.left {
                 let now = SystemClock.unix_micros() / 1_000_000;
-                journal::replay(left, |writer, sequence, delta| {
+                let too_old = journal::replay(left, |writer, sequence, delta| {
                     wrote = true;
                     store.write(writer, sequence, now, delta)
                 })?;
+                self.health.count_dropped(too_old);
             }
             store.prune(SystemClock.unix_micros() / 1_000_000)?;
             self.pruned = Some(now);
         }
         self.health.count_squeezed(store.take_squeezed());
         Ok(wrote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::plan::Secret;
+
+    #[test]
+    fn while_a_database_hangs_what_comes_is_journaled_all_the_same() {
+        // Takes the connection and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let url = format!("postgres://tidegate@127.0.0.1:{port}/ledger?sslmode=disable");
+        let place = Place::Postgres(Secret::new(url));
+        let keep = Keep {
+            minutes: PRUNE,
+            hours: PRUNE,
+            days: PRUNE,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let health = Arc::new(Health::default());
+        let (writer, deltas) =
+            Writer::start(place, keep, Arc::clone(&health), Some(directory.path())).unwrap();
+        // It has begun to write, and waits.
+        let (_connection, _) = silent.accept().unwrap();
+        let row = |minute| Row {
+            minute,
+            client: "a".into(),
+            route: "".into(),
+            upstream: "".into(),
+            sums: Sums::default(),
+        };
+        for minute in 1..=3 {
+            deltas.send(vec![row(minute)]).unwrap();
+        }
+        let kept = || {
+            let journal = std::fs::read_dir(directory.path()).unwrap().next();
+            let path = journal.map(|entry| entry.unwrap().path());
+            path.map_or(0, |path| journal::rows_in(&path))
+        };
+        while kept() < 3 {
+            std::thread::yield_now();
+        }
+        assert!(!writer.is_finished());
+        assert_eq!((health.unjournaled(), health.dropped()), (0, 0));
     }
 }
