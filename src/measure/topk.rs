@@ -29,7 +29,7 @@ pub struct TopK<V> {
     values: Vec<V>,
     /// The counters, each not above its children.
     heap: Vec<Node>,
-    index: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
+    index: HashMap<u64, u32, Hashed>,
     total: u64,
 }
 
@@ -234,9 +234,12 @@ impl<V> TopK<V> {
     }
 }
 
+/// For maps whose keys are hashes already, of a kind that nobody outside can choose.
+pub type Hashed = BuildHasherDefault<AsIs>;
+
 /// Hashes a key that is a hash.
 #[derive(Clone, Copy, Debug, Default)]
-struct AsIs(u64);
+pub struct AsIs(u64);
 
 impl Hasher for AsIs {
     fn write(&mut self, bytes: &[u8]) {

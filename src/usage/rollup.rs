@@ -6,6 +6,7 @@
 //! the observer's tap and the engine's directories.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::traces::Traces;
 use super::writer::Health;
 use crate::clock::Instant;
 use crate::engine::registry::{Directories, Directory};
+use crate::measure::topk::Hashed;
 use crate::model::{CacheResult, RouteId, UpstreamId};
 use crate::observe::collector::Tap;
 use crate::observe::exchange::Exchange;
@@ -22,8 +24,9 @@ use crate::observe::exchange::Exchange;
 /// Clients that one delta tells apart, and rows of it.
 const MAX_CLIENTS: usize = 12_000;
 const MAX_KEYS: usize = 100_000;
-/// How often a delta is handed over.
-const EVERY: Duration = Duration::from_secs(4);
+/// How often a delta is handed over: a kill must not take along more than ten seconds, and a client that asks twice
+/// within a delta is written once.
+const EVERY: Duration = Duration::from_secs(8);
 /// The client that stands for those beyond the bound.
 pub const OTHER: &str = "__other__";
 /// What one client did on one route in one minute.
@@ -44,7 +47,7 @@ pub struct Row {
 /// What happened since the last delta.
 pub type Delta = Vec<Row>;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     minute: u64,
     client: u64,
@@ -52,11 +55,21 @@ struct Key {
     upstream: u32,
 }
 
+impl Hash for Key {
+    /// The client is a keyed hash already; few others go with it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let place = u64::from(self.route) << 32 | u64::from(self.upstream);
+        let place = place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let minute = self.minute.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        state.write_u64(self.client ^ place.rotate_left(32) ^ minute);
+    }
+}
+
 /// Folds exchanges into deltas.
 #[derive(Debug)]
 pub struct Folder {
-    rows: HashMap<Key, Sums>,
-    names: HashMap<u64, Arc<str>>,
+    rows: HashMap<Key, Sums, Hashed>,
+    names: HashMap<u64, Arc<str>, Hashed>,
     traces: Traces,
     /// By route, what those cost of late that the cache did not have, in microseconds.
     misses: HashMap<u32, u64>,
@@ -82,8 +95,8 @@ impl Folder {
         now: Instant,
     ) -> Self {
         Self {
-            rows: HashMap::new(),
-            names: HashMap::new(),
+            rows: HashMap::default(),
+            names: HashMap::default(),
             traces: Traces::default(),
             misses: HashMap::new(),
             directories,
@@ -115,15 +128,17 @@ impl Folder {
         } else if !named {
             self.names.insert(key.client, client.into());
         }
-        let mut sums = Sums::of(exchange);
-        sums.saved_micros = self.saved(exchange, key.route);
+        let saved = self.saved(exchange, key.route);
         let pair = [
             exchange.client.hash(),
             key.route.into(),
             key.upstream.into(),
         ];
-        sums.traces = u64::from(self.traces.is_new(exchange.trace, pair));
-        self.rows.entry(key).or_default().add(&sums);
+        let is_new = self.traces.is_new(exchange.trace, pair);
+        let sums = self.rows.entry(key).or_default();
+        sums.count(exchange);
+        sums.saved_micros = sums.saved_micros.saturating_add(saved);
+        sums.traces += u64::from(is_new);
     }
 
     /// What the cache saved: of who did not ask the upstream, what those cost of late that had to.

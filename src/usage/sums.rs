@@ -47,32 +47,31 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// What `exchange` alone used.
-    pub(super) fn of(exchange: &Exchange) -> Self {
+    /// Adds what `exchange` used, but for what only the ledger's other rows can tell: what the cache saved, and whether
+    /// its trace is new.
+    pub(super) fn count(&mut self, exchange: &Exchange) {
         let refused = exchange.outcome == Outcome::Refused;
         let broke = exchange.outcome == Outcome::UpstreamBroke;
-        let hit = exchange.cache.is_some_and(|cache| cache.is_hit());
-        let mut sums = Self {
-            upstream_micros: micros(exchange.upstream_time()),
-            requests: 1,
-            refused: u64::from(refused),
-            errors: u64::from(broke || (exchange.status >= 500 && !refused)),
-            attempts: u64::from(exchange.attempts),
-            retries: u64::from(exchange.attempts.saturating_sub(1)),
-            bytes_in: exchange.bytes_in,
-            bytes_out: exchange.bytes_out,
-            cache_hits: u64::from(hit),
-            cache_bytes: if hit { exchange.bytes_out } else { 0 },
-            traced: u64::from(exchange.trace != 0),
-            latency: Latency::of(exchange.phases.total(), 1),
-            ..Self::default()
-        };
+        let more = |sum: &mut u64, by: u64| *sum = sum.saturating_add(by);
+        more(&mut self.upstream_micros, micros(exchange.upstream_time()));
+        self.requests += 1;
+        self.refused += u64::from(refused);
+        self.errors += u64::from(broke || (exchange.status >= 500 && !refused));
+        self.attempts += u64::from(exchange.attempts);
+        self.retries += u64::from(exchange.attempts.saturating_sub(1));
+        more(&mut self.bytes_in, exchange.bytes_in);
+        more(&mut self.bytes_out, exchange.bytes_out);
+        if exchange.cache.is_some_and(|cache| cache.is_hit()) {
+            self.cache_hits += 1;
+            more(&mut self.cache_bytes, exchange.bytes_out);
+        }
+        self.traced += u64::from(exchange.trace != 0);
+        self.latency.add(exchange.phases.total(), 1);
         // What no class has counts as the last one.
         let class = usize::from(exchange.status / 100).clamp(1, 5) - 1;
-        if let Some(count) = sums.status.get_mut(class) {
-            *count = 1;
+        if let Some(count) = self.status.get_mut(class) {
+            *count += 1;
         }
-        sums
     }
 
     /// The counts and their columns, those first that every report reads.
@@ -129,25 +128,35 @@ impl Latency {
     /// `count` requests that took this long.
     #[must_use]
     pub fn of(took: Duration, count: u64) -> Self {
+        let mut latency = Self::default();
+        if count > 0 {
+            latency.add(took, count);
+        }
+        latency
+    }
+
+    /// Adds `count` requests that took this long.
+    fn add(&mut self, took: Duration, count: u64) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let cell = u16::try_from(LedgerSketch::cell(nanos)).unwrap_or(u16::MAX);
-        let counted = Some((cell, count)).filter(|(_, count)| *count > 0);
-        Self {
-            cells: counted.into_iter().collect(),
-        }
+        self.add_to(cell, count);
     }
 
     /// Adds everything `other` counted.
     pub fn merge(&mut self, other: &Self) {
         for (cell, count) in &other.cells {
-            match self.cells.binary_search_by_key(cell, |(cell, _)| *cell) {
-                Ok(place) => {
-                    if let Some((_, mine)) = self.cells.get_mut(place) {
-                        *mine = mine.saturating_add(*count);
-                    }
+            self.add_to(*cell, *count);
+        }
+    }
+
+    fn add_to(&mut self, cell: u16, count: u64) {
+        match self.cells.binary_search_by_key(&cell, |(cell, _)| *cell) {
+            Ok(place) => {
+                if let Some((_, mine)) = self.cells.get_mut(place) {
+                    *mine = mine.saturating_add(count);
                 }
-                Err(place) => self.cells.insert(place, (*cell, *count)),
             }
+            Err(place) => self.cells.insert(place, (cell, count)),
         }
     }
 
@@ -231,12 +240,17 @@ mod tests {
         let mut exchange = answered();
         exchange.attempts = 3;
         exchange.status = 404;
-        let missed = Sums::of(&exchange);
+        let of = |exchange: &Exchange| {
+            let mut sums = Sums::default();
+            sums.count(exchange);
+            sums
+        };
+        let missed = of(&exchange);
         assert_eq!((missed.retries, missed.cache_hits), (2, 0));
         assert_eq!(missed.status, [0, 0, 0, 1, 0]);
         exchange.cache = Some(CacheResult::Hit);
         exchange.status = 999;
-        let hit = Sums::of(&exchange);
+        let hit = of(&exchange);
         assert_eq!((hit.cache_hits, hit.cache_bytes), (1, 1_000));
         assert_eq!(hit.status, [0, 0, 0, 0, 1]);
         let mut both = missed.clone();
