@@ -259,15 +259,17 @@ impl Span {
             *all += 1.0;
             *hastily += hasty;
         }
-        if let Some(hit) = event.hit {
-            self.lookups += 1.0;
-            self.hits += f64::from(u8::from(hit));
-        }
+        let lookups = f64::from(u8::from(event.hit.is_some()));
+        let hits = f64::from(u8::from(event.hit == Some(true)));
+        self.lookups += lookups;
+        self.hits += hits;
         let abandoned = f64::from(u8::from(event.abandoned));
         let tally = Tally {
             count: 1.0,
             abandoned,
             abandoned_time: abandoned * event.service(),
+            lookups,
+            hits,
             sent: f64::from(u8::from(event.attempts > 0)),
             time: event.service(),
             failed: f64::from(u8::from(matches!(

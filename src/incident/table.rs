@@ -27,6 +27,12 @@ pub struct Tally {
     /// Seconds.
     #[serde(default)]
     pub abandoned_time: f64,
+    /// Those that the cache was asked for, and those among them that it had.
+    #[serde(default)]
+    pub lookups: f64,
+    /// Hits.
+    #[serde(default)]
+    pub hits: f64,
 }
 
 impl Tally {
@@ -56,6 +62,8 @@ impl Tally {
         self.refused += other.refused;
         self.abandoned += other.abandoned;
         self.abandoned_time += other.abandoned_time;
+        self.lookups += other.lookups;
+        self.hits += other.hits;
     }
 
     fn times(&self, by: f64) -> Self {
@@ -68,6 +76,8 @@ impl Tally {
             refused: self.refused * by,
             abandoned: self.abandoned * by,
             abandoned_time: self.abandoned_time * by,
+            lookups: self.lookups * by,
+            hits: self.hits * by,
         }
     }
 
@@ -100,6 +110,8 @@ impl Table {
                 refused: 0.0,
                 abandoned: 0.0,
                 abandoned_time: 0.0,
+                lookups: 0.0,
+                hits: 0.0,
             },
             bound,
         }

@@ -52,6 +52,8 @@ pub struct Facts<'a> {
     pub usual: Option<&'a Span>,
     /// The recent past.
     pub history: &'a History,
+    /// Seconds of it that are now.
+    seconds: usize,
     /// Its endpoints.
     pub endpoints: &'a [EndpointFact],
     /// The proxy.
@@ -78,9 +80,15 @@ impl<'a> Facts<'a> {
             now,
             usual: history.usual(),
             history,
+            seconds,
             endpoints,
             proxy,
         }
+    }
+
+    /// The seconds that are now, one by one.
+    pub(super) fn lately(&self) -> impl Iterator<Item = &Span> {
+        self.history.seconds().take(self.seconds)
     }
 
     /// `of` now and usually.

@@ -80,7 +80,7 @@ fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
     const UNLIKELY: f64 = 8.0;
     let usual = facts.usual?;
     let (client, grew, share) = facts.grew_most(|span| &span.clients, Tally::asked)?;
-    let others = without(&facts.now, client) / without(usual, client).max(1e-6);
+    let others = beside(facts, client) / without(usual, client).max(1e-6);
     let mean = |span: &Span| span.clients.get(client).mean();
     // Of a client that is new, what the others' usually take is its usual.
     let before = match mean(usual) {
@@ -101,6 +101,24 @@ fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
 /// How far the upstream's longer times are one client's dearer requests.
 pub(super) fn one_clients(facts: &Facts<'_>) -> f64 {
     dearest(facts).map_or(0.0, |(_, sure, _)| sure)
+}
+
+/// The mean service of everybody but `client` in the seconds in which it was served, each counted as often as that was:
+/// a client that a fair queue holds back was served mostly before, when everybody's requests may have taken longer.
+fn beside(facts: &Facts<'_>, client: u64) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for second in facts.lately() {
+        let (own, others) = (second.clients.get(client).sent, without(second, client));
+        if others > 0.0 {
+            sum += own * others;
+            count += own;
+        }
+    }
+    if count > 0.0 {
+        sum / count
+    } else {
+        without(&facts.now, client)
+    }
 }
 
 /// The mean service of everybody but `client`.
@@ -231,14 +249,37 @@ fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
     })
 }
 
+/// Lookups that say something.
+const ENOUGH: f64 = 20.0;
+
+/// By how much the share of hits has fallen, as far as it is not one client that asks for what was never stored.
+fn fallen_for_others(facts: &Facts<'_>, usual: &Span, fallen: f64) -> f64 {
+    let misses = |tally: &Tally| tally.lookups - tally.hits;
+    let Some((client, _, share)) = facts.grew_most(|span| &span.clients, misses) else {
+        return fallen;
+    };
+    let others = |span: &Span| {
+        let own = span.clients.get(client);
+        (span.hits - own.hits, span.lookups - own.lookups)
+    };
+    let ((hits, lookups), (hits_before, lookups_before)) = (others(&facts.now), others(usual));
+    if lookups < ENOUGH {
+        return fallen;
+    }
+    let for_others = Span::share(hits_before, lookups_before) - Span::share(hits, lookups);
+    let alone = step(stands_out(usual, client, share), 0.4);
+    fallen + (for_others - fallen) * alone
+}
+
 /// The cache answers less than it did, and the upstream has that to do as well.
 fn cache(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
     let usual = facts.usual?;
     let hits = |span: &Span| Span::share(span.hits, span.lookups);
-    let fallen = hits(usual) - hits(&facts.now);
-    if facts.now.lookups < 20.0 {
+    if facts.now.lookups < ENOUGH {
         return None;
     }
+    let fallen = hits(usual) - hits(&facts.now);
+    let fallen = fallen.min(fallen_for_others(facts, usual, fallen));
     let misses = |span: &Span| span.rate(span.lookups - span.hits);
     let more = facts.ratio(misses) - 1.0;
     let asked = facts.ratio(facts::demand) - 1.0;

@@ -314,6 +314,86 @@ fn a_leak_shows_over_hours() {
     }
 }
 
+/// A second in which clients are answered so many times, each time after so long.
+fn second(history: &mut History, answers: &[(u64, u32, f64)]) {
+    for (client, count, time) in answers {
+        for _ in 0..*count {
+            history.current().record(&Event {
+                client: *client,
+                attempts: 1,
+                phases: [0.0, 0.0, 0.0, 0.0, *time, 0.0, 0.0],
+                ..Event::default()
+            });
+        }
+    }
+    history.tick(true);
+}
+
+#[test]
+fn whoever_was_served_mostly_while_everything_was_slow_is_not_what_makes_it_slow() {
+    let slow_at_first = |heavy: f64| {
+        let mut history = History::default();
+        for _ in 0..BEFORE {
+            second(&mut history, &[(1, 8, 0.04), (2, 16, 0.04), (3, 16, 0.04)]);
+        }
+        // Before it is held back.
+        for _ in 0..3 {
+            second(
+                &mut history,
+                &[(1, 30, 0.8 * heavy), (2, 16, 0.8), (3, 16, 0.8)],
+            );
+        }
+        for _ in 0..7 {
+            second(
+                &mut history,
+                &[(1, 3, 0.25 * heavy), (2, 16, 0.25), (3, 16, 0.25)],
+            );
+        }
+        let facts = Facts::new(&history, &[], Proxy::default());
+        load::one_clients(&facts)
+    };
+    assert!(slow_at_first(1.0) < 0.05, "{}", slow_at_first(1.0));
+    assert!(slow_at_first(4.0) > 0.5, "{}", slow_at_first(4.0));
+}
+
+#[test]
+fn one_clients_misses_are_no_failure_of_the_cache() {
+    let found = |own_items: u32, others_hit: bool| {
+        let mut history = History::default();
+        let mut ask = |seconds: u32, client: u64, count: u32, hit: bool, end: bool| {
+            for _ in 0..seconds {
+                for _ in 0..count {
+                    history.current().record(&Event {
+                        client,
+                        attempts: u8::from(!hit),
+                        hit: Some(hit),
+                        phases: [0.0, 0.0, 0.0, 0.0, 0.04, 0.0, 0.0],
+                        ..Event::default()
+                    });
+                }
+                if end {
+                    history.tick(true);
+                }
+            }
+        };
+        for _ in 0..BEFORE {
+            ask(1, 1, 40, true, false);
+            ask(1, 2, 40, false, true);
+        }
+        for _ in 0..AFTER {
+            ask(1, 1, 40, others_hit, false);
+            ask(1, 2, 40, false, false);
+            ask(1, 3, own_items, false, true);
+        }
+        let facts = Facts::new(&history, &[], Proxy::default());
+        let verdicts = load::verdicts(&facts, &Harm::default()).into_iter();
+        let cache = verdicts.filter(|verdict| verdict.cause == Cause::CacheFailure);
+        cache.map(|verdict| verdict.confidence).sum::<f64>()
+    };
+    assert!(found(40, true) < 0.1, "{}", found(40, true));
+    assert!(found(40, false) > 0.7, "{}", found(40, false));
+}
+
 #[test]
 fn of_two_faults_both_are_among_the_first_two() {
     let pairs = [
