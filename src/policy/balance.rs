@@ -8,7 +8,9 @@
 //! The cost of an endpoint is `latency × (1 + in_flight ÷ weight)` with weights relative to their mean. With
 //! equal weights that is Finagle's `latency × (in_flight + 1)`; with unequal ones an idle pool ties instead of
 //! sending everything to the heaviest, so the sampling, which is by weight, decides. Failures make an endpoint dearer
-//! ([`PeakEwma::penalty`]).
+//! ([`PeakEwma::penalty`]). An endpoint that answers nothing has no latency to show, and its average fades while
+//! requests gather there: so the latency is taken to be no less than the time since it was last heard of
+//! ([`Slot::silence`]).
 //!
 //! A [`Pool`] is an immutable list of members over shared atomics ([`Slot`]). Picking reads them without a
 //! lock and allocates nothing; the caller counts the request in afterwards, so two workers may choose the
@@ -64,6 +66,10 @@ pub struct Slot {
     healthy: AtomicBool,
     /// When it came back, in nanoseconds; zero when it never was away.
     recovered: AtomicU64,
+    /// Requests that it has not begun to answer.
+    awaited: AtomicU32,
+    /// Since when it answers nothing, in nanoseconds; zero when nothing was left unanswered.
+    silent: AtomicU64,
     latency: PeakEwma,
 }
 
@@ -73,6 +79,8 @@ impl Default for Slot {
             in_flight: AtomicU32::new(0),
             healthy: AtomicBool::new(true),
             recovered: AtomicU64::new(0),
+            awaited: AtomicU32::new(0),
+            silent: AtomicU64::new(0),
             latency: PeakEwma::default(),
         }
     }
@@ -86,13 +94,36 @@ impl Slot {
     }
 
     /// Counts a request in. Each call is answered by one [`Slot::leave`].
-    pub fn enter(&self) {
+    pub fn enter(&self, now: Instant) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        if self.silent.load(Ordering::Relaxed) == 0 {
+            self.silent.store(now.as_nanos().max(1), Ordering::Relaxed);
+        }
     }
 
-    /// Counts a request out.
-    pub fn leave(&self) {
+    /// One of the requests is answered, or has failed; its response may go on.
+    pub fn answered(&self, now: Instant) {
+        let left = self.awaited.fetch_sub(1, Ordering::Relaxed) > 1;
+        let silent = if left { now.as_nanos().max(1) } else { 0 };
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// Counts a request out, which was answered or not.
+    pub fn leave(&self, answered: bool) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !answered {
+            self.awaited.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// For how long it has answered nothing of what it was asked; also if those who asked have given up since.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> Duration {
+        match self.silent.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => now.since(Instant::from_nanos(since)),
+        }
     }
 
     /// Its latency as the balancer sees it.
@@ -349,8 +380,11 @@ impl<E: AsRef<Slot>> Pool<E> {
         );
         let of_a_or_b = of_a.or(of_b).unwrap_or(1.0);
         let of_b_or_a = of_b.or(of_a).unwrap_or(1.0);
-        let dearness = |m: &Member<E>| self.pressure(m, now) * m.slot().latency.penalty(now);
-        of_a_or_b * dearness(a) > of_b_or_a * dearness(b)
+        let cost = |m: &Member<E>, latency: f64| {
+            let silence = m.slot().silence(now).as_secs_f64() * 1e9;
+            latency.max(silence) * self.pressure(m, now) * m.slot().latency.penalty(now)
+        };
+        cost(a, of_a_or_b) > cost(b, of_b_or_a)
     }
 
     /// `1 + in_flight ÷ weight`, with the weight relative to the mean.

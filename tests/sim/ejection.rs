@@ -139,7 +139,7 @@ impl Run {
                 Illness::FailsHalf => failed = self.rng.bool(),
             }
         }
-        self.pool.members()[index].endpoint.slot.enter();
+        self.pool.members()[index].endpoint.slot.enter(now);
         Request {
             ends: now.after(took),
             began: now,
@@ -150,7 +150,8 @@ impl Run {
 
     fn end(&mut self, request: &Request) {
         let endpoint = Arc::clone(&self.pool.members()[request.index].endpoint);
-        endpoint.slot.leave();
+        endpoint.slot.answered(request.ends);
+        endpoint.slot.leave(true);
         self.requests += 1;
         self.errors += u32::from(request.failed);
         let took = request.ends.since(request.began);

@@ -36,7 +36,7 @@ impl Lease {
         started: Instant,
     ) -> Self {
         upstream.counter().fetch_add(1, Ordering::Relaxed);
-        endpoint.slot().enter();
+        endpoint.slot().enter(started);
         endpoint.count_request();
         Self {
             upstream,
@@ -65,7 +65,9 @@ impl Lease {
         if std::mem::replace(&mut self.observed, true) {
             return false;
         }
-        let balancers = self.endpoint.slot().latency();
+        let slot = self.endpoint.slot();
+        slot.answered(now);
+        let balancers = slot.latency();
         let outcome = match completion {
             Completion::Success(latency) => {
                 balancers.observe(latency, now);
@@ -85,7 +87,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.endpoint.slot().leave();
+        self.endpoint.slot().leave(self.observed);
         self.upstream.counter().fetch_sub(1, Ordering::Relaxed);
     }
 }

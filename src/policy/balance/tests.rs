@@ -86,7 +86,8 @@ fn simulate(pool: &Pool<Endpoint>, millis: u64, latency: &[u64], failing: &[f64]
                 break;
             }
             running.pop();
-            slot(pool, index).leave();
+            slot(pool, index).answered(at_millis(now));
+            slot(pool, index).leave(true);
             let took = Duration::from_millis(latency[index]);
             if rng.f64() < failing[index] {
                 slot(pool, index).latency().fail(took, at_millis(now));
@@ -96,7 +97,7 @@ fn simulate(pool: &Pool<Endpoint>, millis: u64, latency: &[u64], failing: &[f64]
         }
         let index = pick(pool, &mut rng, at_millis(now));
         picks[index] += 1;
-        slot(pool, index).enter();
+        slot(pool, index).enter(at_millis(now));
         running.push(Reverse((now + latency[index], index)));
     }
     picks
@@ -104,6 +105,56 @@ fn simulate(pool: &Pool<Endpoint>, millis: u64, latency: &[u64], failing: &[f64]
 
 fn share(picks: &[u32], index: usize) -> f64 {
     f64::from(picks[index]) / f64::from(picks.iter().sum::<u32>())
+}
+
+#[test]
+fn an_endpoint_that_answers_nothing_attracts_nothing() {
+    const PATIENCE: u64 = 5_000;
+    let pool = pool(&[1.0; 3], Strategy::PeakEwma);
+    simulate(&pool, 1_000, &[10; 3], &SOUND);
+    let mut rng = fastrand::Rng::with_seed(3);
+    let (mut running, mut picks) = (BinaryHeap::new(), vec![0; 3]);
+    for now in 1_000..31_000 {
+        while let Some(&Reverse((end, index))) = running.peek()
+            && end <= now
+        {
+            running.pop();
+            let took = Duration::from_millis(10);
+            if index == 0 {
+                // Whoever asked gave up, and says nothing of the endpoint.
+                slot(&pool, index).leave(false);
+                continue;
+            }
+            slot(&pool, index).answered(at_millis(now));
+            slot(&pool, index).latency().observe(took, at_millis(now));
+            slot(&pool, index).leave(true);
+        }
+        let index = pick(&pool, &mut rng, at_millis(now));
+        picks[index] += 1;
+        slot(&pool, index).enter(at_millis(now));
+        let takes = if index == 0 { PATIENCE } else { 10 };
+        running.push(Reverse((now + takes, index)));
+    }
+    // One pick in a hundred looks whether it is back.
+    assert!(share(&picks, 0) < 0.01, "{picks:?}");
+    slot(&pool, 0).answered(at_millis(31_000));
+    assert!(slot(&pool, 0).silence(at_millis(31_001)) < Duration::from_millis(2));
+}
+
+#[test]
+fn what_is_answered_and_goes_on_is_no_silence() {
+    let slot = Slot::default();
+    assert_eq!(slot.silence(at_millis(9)), Duration::ZERO);
+    slot.enter(at_millis(10));
+    assert_eq!(slot.silence(at_millis(15)), Duration::from_millis(5));
+    slot.enter(at_millis(16));
+    slot.answered(at_millis(20));
+    assert_eq!(slot.silence(at_millis(21)), Duration::from_millis(1));
+    slot.answered(at_millis(22));
+    assert_eq!(slot.silence(at_millis(99)), Duration::ZERO);
+    slot.leave(true);
+    slot.leave(true);
+    assert_eq!(slot.in_flight(), 0);
 }
 
 #[test]
@@ -270,7 +321,7 @@ fn one_hot_key_spills_over_at_its_bound() {
     let mut rng = fastrand::Rng::with_seed(9);
     for total in 0..800_u32 {
         let index = pick_key(&pool, &mut rng, Instant::ZERO, Some(17), &[]).unwrap();
-        slot(&pool, index).enter();
+        slot(&pool, index).enter(Instant::ZERO);
         let bound = (LOAD_FACTOR * f64::from(total + 1) / 8.0).ceil();
         let held = f64::from(slot(&pool, index).in_flight());
         assert!(held <= bound, "{held} of {} on {index}", total + 1);
