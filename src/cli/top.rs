@@ -5,6 +5,7 @@
 
 mod app;
 mod draw;
+mod rows;
 mod shot;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row as TableRow, Table, TableState};
 
 use super::super::table::{age, percent, plain, shortened};
-use super::app::{Alarm, App, Form, Mode, Row, TIMES, View, WAYS};
+use super::app::{App, Form, Mode, TIMES, View, WAYS};
+use super::rows::{Alarm, Row};
 use super::shot::Shot;
 
 /// Lines that the verdict takes.
