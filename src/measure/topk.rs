@@ -1,24 +1,28 @@
-//! The heaviest of any number of keys, in the space of a few: Space-Saving.
+//! The heaviest of any number of keys, in the space of a few: Filtered Space-Saving.
 //!
-//! Metwally, Agrawal and El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data Streams"
-//! (2005), with weights: a key that has no counter takes over the one that counts least and starts from what
-//! that had counted, which is noted as its possible error. So the counts sum to the total of all weights, a
-//! count is too high by at most its error, no error exceeds the total ÷ the number of counters, and every
-//! key that weighs more than that has one. Of what each key did besides, its counter carries a value; the
-//! value of a counter that changes hands is left in place for its owner to take in.
+//! Homem and Carvalho, "Finding top-k elements in data streams" (2010), with weights. A key that has no counter is
+//! weighed in a cell of a filter, which it shares with others; once the cell outweighs the counter that counts least, the
+//! key takes that over and starts from what the cell had, which is noted as its possible error. (In Space-Saving
+//! itself, of Metwally, Agrawal and El Abbadi, 2005, every key takes a counter over at once: of a million keys that
+//! come once, each would.) So a count is too high by at most its error, no error exceeds the total ÷ the number of
+//! counters, and every key that weighs more than that has one. Of what each key did besides, its counter carries a
+//! value; the value of a counter that changes hands is left in place for its owner to take in.
 //!
 //! Weights are arbitrary, so the counters stand in a heap of four children a node and not in the paper's list
 //! of equal counts. A count only grows, hence a counter only sinks, and a heavy one seldom moves at all.
 //! [`TopK::halve`] lets what is newer count for more: it keeps the order of everything.
 //!
-//! What it does badly: keys that weigh about as much as the least counters take one from another all the
-//! time. The keys must be hashes already, of a kind that nobody outside can choose. Depends on nothing.
+//! What it does badly: keys that weigh about as much as the least counters take one from another now and then. The
+//! keys must be hashes already, of a kind that nobody outside can choose. Depends on nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Children of a node of the heap.
 const ARITY: usize = 4;
+
+/// Cells of the filter for each counter: of many keys that come once, about one in four takes a counter over.
+const CELLS: usize = 8;
 
 /// Counters of the heaviest keys.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub struct TopK<V> {
     /// The counters, each not above its children.
     heap: Vec<Node>,
     index: HashMap<u64, u32, Hashed>,
+    /// What keys without a counter weigh together, at most, by some bits of the key; none before one has none.
+    filter: Vec<u64>,
     total: u64,
 }
 
@@ -83,11 +89,12 @@ impl<V: Default> TopK<V> {
             values: Vec::new(),
             heap: Vec::new(),
             index: HashMap::default(),
+            filter: Vec::new(),
             total: 0,
         }
     }
 
-    /// Counts `weight` for `key`.
+    /// Counts `weight` for `key`; none: it has no counter, and what it brought is in the total only.
     pub fn count(&mut self, key: u64, weight: u64) -> Option<Found<'_, V>> {
         self.total = self.total.saturating_add(weight);
         if let Some(&at) = self.index.get(&key) {
@@ -110,12 +117,26 @@ impl<V: Default> TopK<V> {
             return Some(Found::New(self.values.get_mut(at as usize)?));
         }
         let least = *self.heap.first()?;
+        if self.filter.is_empty() {
+            let cells = (self.capacity * CELLS).next_power_of_two();
+            self.filter.resize(cells, 0);
+        }
+        let cell = self.cell(key);
+        let before = self.filter.get(cell).copied()?;
+        let weighs = before.saturating_add(weight);
+        if weighs < least.count {
+            *self.filter.get_mut(cell)? = weighs;
+            return None;
+        }
         let counter = self.counters.get_mut(least.counter as usize)?;
         self.index.remove(&counter.key);
         self.index.insert(key, least.counter);
-        counter.key = key;
-        counter.error = least.count;
-        self.grow(0, weight);
+        let former = std::mem::replace(&mut counter.key, key);
+        counter.error = before;
+        let cell = self.cell(former);
+        let left = self.filter.get_mut(cell)?;
+        *left = (*left).max(least.count);
+        self.grow(0, weighs - least.count);
         let value = self.values.get_mut(least.counter as usize)?;
         Some(Found::Taken(value))
     }
@@ -169,9 +190,16 @@ impl<V> TopK<V> {
         })
     }
 
+    /// Which cell of the filter `key` shares: by other bits than the index goes by.
+    fn cell(&self, key: u64) -> usize {
+        let bits = usize::try_from(key >> 24 & 0xFFFF_FFFF).unwrap_or(0);
+        bits & self.filter.len().wrapping_sub(1)
+    }
+
     /// Forgets half of every weight.
     pub fn halve(&mut self) {
         self.total /= 2;
+        self.filter.iter_mut().for_each(|weight| *weight /= 2);
         for node in &mut self.heap {
             node.count /= 2;
         }
@@ -273,9 +301,10 @@ mod tests {
         let mut other = 0;
         for (key, weight) in stream {
             *exact.entry(*key).or_default() += weight;
-            match top.count(*key, *weight).unwrap() {
-                Found::Known(value) | Found::New(value) => *value += weight,
-                Found::Taken(value) => other += std::mem::replace(value, *weight),
+            match top.count(*key, *weight) {
+                Some(Found::Known(value) | Found::New(value)) => *value += weight,
+                Some(Found::Taken(value)) => other += std::mem::replace(value, *weight),
+                None => other += weight,
             }
         }
         (top, exact, other)
@@ -294,14 +323,17 @@ mod tests {
     fn the_heaviest_of_many_are_found_among_a_million_light_ones() {
         let mut rng = fastrand::Rng::with_seed(11);
         let mut top = TopK::<u64>::new(200);
+        let mut taken = 0;
         for _ in 0..200_000 {
             let key = if rng.bool() {
                 rng.u64(..10)
             } else {
                 rng.u64(..)
             };
-            assert!(top.count(key, 3).is_some());
+            taken += u32::from(matches!(top.count(key, 3), Some(Found::Taken(_))));
         }
+        // Of a hundred thousand that came once.
+        assert!((10_000..40_000).contains(&taken), "{taken}");
         let mut all: Vec<_> = top.iter().map(|one| (one.count, one.key)).collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
         let mut heaviest: Vec<u64> = all.iter().take(10).map(|(_, key)| *key).collect();
@@ -332,7 +364,7 @@ mod tests {
             let (top, exact, other) = counted(capacity, &stream);
             let total: u64 = exact.values().sum();
             prop_assert_eq!(top.total(), total);
-            prop_assert_eq!(top.iter().map(|one| one.count).sum::<u64>(), total);
+            prop_assert!(top.iter().map(|one| one.count).sum::<u64>() <= total);
             prop_assert_eq!(top.iter().map(|one| one.value).sum::<u64>() + other, total);
             let bound = total / capacity as u64;
             for one in top.iter() {
@@ -357,7 +389,7 @@ mod tests {
                 if at == halve_at {
                     top.halve();
                 }
-                prop_assert!(top.count(key, weight).is_some());
+                top.count(key, weight);
                 let least = top.iter().map(|one| one.count).min();
                 prop_assert_eq!(top.heap.first().map(|node| node.count), least);
                 for one in top.iter() {

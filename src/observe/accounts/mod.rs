@@ -1,6 +1,6 @@
 //! What each client takes: of every upstream the heaviest clients by name, everything else as `__other__`.
 //!
-//! An upstream has 2,000 counters (Space-Saving by upstream time) of about a kilobyte each, fewer when there are very
+//! An upstream has 2,000 counters (Filtered Space-Saving by upstream time) of about a kilobyte each, fewer when there are very
 //! many upstreams, and none of the tables here grows with the number of clients. Everything is folded on the observer thread, which also ends the
 //! seconds, minutes and hours; nothing here reads a clock. What is said against a client is a [`Flag`].
 //! Depends on measure, model, the exchange and the engine's words.
