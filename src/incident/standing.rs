@@ -28,6 +28,8 @@ pub(super) struct Seen {
     pub(super) totals: (u64, u64),
     /// Requests under way there.
     pub(super) in_flight: u32,
+    /// For how many seconds it has answered nothing of what it was asked.
+    pub(super) silence: f64,
 }
 
 /// What the endpoints of one upstream did lately.
@@ -86,6 +88,7 @@ impl Standing {
             attempts: totals.0.saturating_sub(first.0) as f64,
             worst: worst(&self.recent, totals, ejected),
             in_flight: f64::from(under_way) / self.in_flight.len() as f64,
+            silence: seen.silence,
         }
     }
 }

@@ -304,6 +304,7 @@ impl Watched {
                 ejected: endpoint.stats().is_out(now),
                 totals: (endpoint.requests(), endpoint.failures()),
                 in_flight: endpoint.in_flight(),
+                silence: endpoint.silence(now).as_secs_f64(),
             }
         });
         self.standings.second(&seen.collect::<Vec<_>>())

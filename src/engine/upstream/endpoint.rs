@@ -135,6 +135,12 @@ impl EndpointState {
         self.slot.in_flight()
     }
 
+    /// For how long it has answered nothing of what it was asked.
+    #[must_use]
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.slot.silence(now)
+    }
+
     /// Its peak EWMA latency at `now`; none before the first answer.
     #[must_use]
     pub fn latency(&self, now: Instant) -> Option<Duration> {

@@ -110,6 +110,9 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
 /// How sure it is that it takes requests and answers none, where its peers answer; and how many wait for it. What it holds
 /// is more than what has ended there tells of (Little's law).
 fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
+    /// A silence of so many seconds, and of so many times as long as an answer usually takes.
+    const LONG: f64 = 1.0;
+    const TIMES: f64 = 20.0;
     let waits = |one: &EndpointFact| {
         // Whose client gave up has not been answered either.
         let ended = facts.now.endpoints.get(one.id);
@@ -120,20 +123,26 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     let (sum, count) = peers.fold((0.0, 0.0), |(sum, count), one| {
         (sum + waits(one), count + 1.0)
     });
-    let usual = facts
-        .usual
-        .map_or(0.0, |usual| usual.rate(usual.endpoints.get(id).time));
     let latest = facts.history.last(3).endpoints.get(id);
     let silent = latest.count - latest.abandoned < 1.0;
-    let (Some(before), true) = (facts.usual, silent && count > 0.0) else {
+    let (Some(usual), true) = (facts.usual, silent && count > 0.0) else {
         return (0.0, own);
     };
+    let before = usual.endpoints.get(id);
     let apart = own - 2.0 * sum / count;
-    let silence = 1.0 - step(late(facts, before, id), 3.0);
-    (
-        0.9 * step(apart, 1.5) * step(own - usual, 1.5) * silence,
-        own,
-    )
+    let held = step(apart, 1.5) * step(own - usual.rate(before.time), 1.5);
+    // The balancer turns from what answers nothing: then little waits there, but for long.
+    let fact = fact(facts, id);
+    let asked = fact.in_flight + facts.now.endpoints.get(id).abandoned;
+    let long = step(fact.silence, LONG + TIMES * before.mean()) * step(asked, 1.5);
+    let peers = (others(&facts.now, id).mean(), others(usual, id).mean());
+    let alone = 1.0 - step(Span::share(peers.0, peers.1) - 1.0, 2.0);
+    // Nor is one down alone where none has answered since.
+    let others = facts.endpoints.iter().filter(|one| one.id != id);
+    let least = others.map(|one| one.silence).fold(f64::INFINITY, f64::min);
+    let alone = alone * (1.0 - step(Span::share(least, fact.silence), 0.5));
+    let silence = 1.0 - step(late(facts, usual, id), 3.0);
+    (0.9 * held.max(long) * alone * silence, own)
 }
 
 /// What it answered of late, and far later than usual: what is so slow that hardly anybody waits for it is not down.
@@ -219,7 +228,9 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
         * (1.0 - 0.85 * step(busier, 0.5))
         * felt
         * explained
-        * (1.0 - 0.7 * all_slower);
+        * (1.0 - 0.7 * all_slower)
+        // What its clients gave up on was not answered late.
+        * (1.0 - hanging(facts, id).0);
     Some(Verdict {
         cause: Cause::SlowEndpoint,
         subject: Subject::Endpoint(id),

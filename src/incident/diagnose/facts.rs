@@ -27,6 +27,9 @@ pub struct EndpointFact {
     /// Requests under way there, on average over the last ten seconds.
     #[serde(default)]
     pub in_flight: f64,
+    /// For how many seconds it has answered nothing of what it was asked.
+    #[serde(default)]
+    pub silence: f64,
 }
 
 /// How the proxy itself fares.

@@ -78,17 +78,27 @@ fn noisy(facts: &Facts<'_>, harm: &Harm) -> Option<Verdict> {
 fn dearest(facts: &Facts<'_>) -> Option<(u64, f64, f64)> {
     /// The exponent of the odds against chance at which it is halfway believed: a few of anybody's requests may be long.
     const UNLIKELY: f64 = 8.0;
+    /// Seconds, and requests in them that say something.
+    const LATEST: usize = 4;
+    const SOME: f64 = 4.0;
     let usual = facts.usual?;
     let (client, grew, share) = facts.grew_most(|span| &span.clients, Tally::asked)?;
-    let others = beside(facts, client) / without(usual, client).max(1e-6);
-    let mean = |span: &Span| span.clients.get(client).mean();
     // Of a client that is new, what the others' usually take is its usual.
-    let before = match mean(usual) {
+    let before = match usual.clients.get(client).mean() {
         known if known > 0.0 => known,
         _ => without(usual, client),
     };
-    let dearer = mean(&facts.now) / before.max(1e-6) / others.max(1.0);
-    let count = facts.now.clients.get(client).sent;
+    let dearer = |seconds: usize| {
+        let (own, others) = beside(facts, client, seconds);
+        let others = others / without(usual, client).max(1e-6);
+        (own.mean() / before.max(1e-6) / others.max(1.0), own.sent)
+    };
+    // What came before it was held back may take that long to end: the latest seconds have to say the same.
+    let (dearer, count) = [dearer(usize::MAX), dearer(LATEST)]
+        .into_iter()
+        .filter(|(_, sent)| *sent >= SOME)
+        .min_by(|one, other| one.0.total_cmp(&other.0))
+        .unwrap_or((0.0, 0.0));
     let chance = facts::surprise(count, dearer, usual.service.spread());
     let grown = step(grew / usual.rate(usual.service.sum).max(1e-3), 0.3);
     let sure = step(stands_out(usual, client, share), 0.25)
@@ -103,22 +113,25 @@ pub(super) fn one_clients(facts: &Facts<'_>) -> f64 {
     dearest(facts).map_or(0.0, |(_, sure, _)| sure)
 }
 
-/// The mean service of everybody but `client` in the seconds in which it was served, each counted as often as that was:
-/// a client that a fair queue holds back was served mostly before, when everybody's requests may have taken longer.
-fn beside(facts: &Facts<'_>, client: u64) -> f64 {
-    let (mut sum, mut count) = (0.0, 0.0);
-    for second in facts.lately() {
-        let (own, others) = (second.clients.get(client).sent, without(second, client));
+/// What `client` had in so many of the latest seconds, and the mean service of everybody else in those of them in which it was
+/// served, each counted as often as that was: a client that a fair queue holds back was served mostly before, when
+/// everybody's requests may have taken longer.
+fn beside(facts: &Facts<'_>, client: u64, seconds: usize) -> (Tally, f64) {
+    let (mut own, mut sum, mut count) = (Tally::default(), 0.0, 0.0);
+    for second in facts.lately().take(seconds) {
+        let (tally, others) = (second.clients.get(client), without(second, client));
+        own.add(&tally);
         if others > 0.0 {
-            sum += own * others;
-            count += own;
+            sum += tally.sent * others;
+            count += tally.sent;
         }
     }
-    if count > 0.0 {
+    let others = if count > 0.0 {
         sum / count
     } else {
         without(&facts.now, client)
-    }
+    };
+    (own, others)
 }
 
 /// The mean service of everybody but `client`.

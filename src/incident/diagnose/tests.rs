@@ -272,6 +272,44 @@ fn an_endpoint_that_was_ejected_at_once_is_down_unless_its_peers_fail_as_well() 
 }
 
 #[test]
+fn what_answers_nothing_of_the_little_it_is_asked_is_down_if_its_peers_answer() {
+    let found = |peers_silence: f64, peers_time: f64| {
+        let mut history = History::default();
+        let mut answered = |seconds: u32, endpoints: &[u64], time: f64| {
+            for _ in 0..seconds {
+                for endpoint in endpoints.iter().cycle().take(30) {
+                    history.current().record(&Event {
+                        endpoint: Some(*endpoint),
+                        attempts: 1,
+                        phases: [0.0, 0.0, 0.0, 0.0, time, 0.0, 0.0],
+                        ..Event::default()
+                    });
+                }
+                history.tick(true);
+            }
+        };
+        answered(BEFORE, &[0, 1, 2], 0.04);
+        answered(AFTER, &[1, 2], peers_time);
+        let endpoints = [(0, 8.0), (1, peers_silence), (2, peers_silence)];
+        let endpoints = endpoints.map(|(id, silence)| EndpointFact {
+            id,
+            silence,
+            in_flight: 3.0,
+            attempts: 20.0,
+            ..EndpointFact::default()
+        });
+        let verdicts = diagnose(&Facts::new(&history, &endpoints, Proxy::default()));
+        let down = verdicts
+            .into_iter()
+            .find(|one| one.cause == Cause::EndpointDown);
+        down.map(|one| (one.subject, one.confidence > 0.7))
+    };
+    assert_eq!(found(0.05, 0.05), Some((Subject::Endpoint(0), true)));
+    assert_eq!(found(7.0, 0.05), None, "none of them answers");
+    assert_eq!(found(0.05, 2.0), None, "those that answer are as slow");
+}
+
+#[test]
 fn nothing_is_wrong_with_what_is_healthy() {
     let mut wrong = Vec::new();
     for seed in 0..SEEDS {
