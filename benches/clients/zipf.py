@@ -43,7 +43,9 @@ request = function()
   else
     rank = drawn()
   end
-  headers["x-api-key"] = "client-" .. (one and rank * 0 or rank)
+  -- A text that is new costs wrk several microseconds: one client says as many of them, elsewhere.
+  headers[one and "x-api-nil" or "x-api-key"] = "client-" .. rank
+  headers[one and "x-api-key" or "x-api-nil"] = "client-0"
   return wrk.format("GET", "/", headers)
 end
 """
