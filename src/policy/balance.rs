@@ -68,7 +68,7 @@ pub struct Slot {
     recovered: AtomicU64,
     /// Requests that it has not begun to answer.
     awaited: AtomicU32,
-    /// Since when it answers nothing, in nanoseconds; zero when nothing was left unanswered.
+    /// Since when it answers nothing, in nanoseconds; zero when nobody waits.
     silent: AtomicU64,
     latency: PeakEwma,
 }
@@ -112,12 +112,13 @@ impl Slot {
     /// Counts a request out, which was answered or not.
     pub fn leave(&self, answered: bool) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if !answered {
-            self.awaited.fetch_sub(1, Ordering::Relaxed);
+        // When nobody waits any more, its silence says nothing: clients give up now and then for reasons of their own.
+        if !answered && self.awaited.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.silent.store(0, Ordering::Relaxed);
         }
     }
 
-    /// For how long it has answered nothing of what it was asked; also if those who asked have given up since.
+    /// For how long it has answered nothing, though somebody waited for it all that time.
     #[must_use]
     pub fn silence(&self, now: Instant) -> Duration {
         match self.silent.load(Ordering::Relaxed) {

@@ -155,6 +155,13 @@ fn what_is_answered_and_goes_on_is_no_silence() {
     slot.leave(true);
     slot.leave(true);
     assert_eq!(slot.in_flight(), 0);
+    // A client that gives up, with another still waiting, and then that one too.
+    slot.enter(at_millis(100));
+    slot.enter(at_millis(101));
+    slot.leave(false);
+    assert_eq!(slot.silence(at_millis(110)), Duration::from_millis(10));
+    slot.leave(false);
+    assert_eq!(slot.silence(at_millis(999)), Duration::ZERO);
 }
 
 #[test]
