@@ -1,18 +1,23 @@
 //! At what pace clients ask for the same: who asks again for what has just failed makes traffic out of a failure itself.
 //!
-//! A request is hasty when it comes sooner than four fifths of the time that its client usually leaves between two for that target, of which
-//! the first went well. Chance, and a client that asks for more of everything, make requests hasty after successes and
-//! failures alike; who repeats what failed is hasty after failures. A table of fixed size, one entry a place: who has
-//! not asked for long makes room. Depends on the clock's types.
-
-use std::time::Duration;
+//! A request is hasty when it comes sooner after the end of the one before it than four fifths of the time that its client
+//! usually leaves there for that target, where the first went well. Chance, and a client that asks for more of everything,
+//! make requests hasty after successes and failures alike; who repeats what failed is hasty after failures. Whatever was
+//! under way already when the other ended does not follow it, and says nothing.
+//!
+//! Workers tell of their requests in batches, a tenth of a second each, and a repeat often comes sooner than that: so what
+//! they tell is held until the batches of all of them are here, and taken in the order in which it ended. A table of fixed
+//! size, one entry a place: who has not asked for long makes room. Pure.
 
 use super::span::Pace;
-use crate::clock::Instant;
 
 const PLACES: usize = 1 << 14;
-/// What comes later than this is a new request.
-const SOON: Duration = Duration::from_secs(10);
+/// Microseconds for which requests are held: no worker tells of its own later, unless it is stuck.
+const HELD: u64 = 300_000;
+/// Requests that are held at most. Beyond it those that are here are taken in without those that are yet to come.
+const MOST: usize = 1 << 14;
+/// What comes later than this, in microseconds, is a new request.
+const SOON: u64 = 10_000_000;
 /// Sooner than this part of the usual pause is sooner.
 const SOONER: f64 = 0.8;
 /// The weight of one pause in the usual, at least: pauses vary by as much as they are long, and what is usual must not.
@@ -20,11 +25,29 @@ const WEIGHT: f64 = 0.1;
 /// Pauses that make a habit.
 const HABIT: u8 = 3;
 
+/// A request, as far as its pace goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// By whom.
+    pub client: u64,
+    /// For what; 0 for nothing that is known.
+    pub target: u64,
+    /// The upstream it was for.
+    pub upstream: usize,
+    /// When it came and when it was over: microseconds since the Unix epoch.
+    pub came: u64,
+    /// See `came`.
+    pub ended: u64,
+    /// It was refused or failed.
+    pub failed: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     who: u64,
-    last: Instant,
-    /// Seconds between two requests of which the first went well.
+    /// When the last was over.
+    ended: u64,
+    /// Microseconds between the end of one that went well and the next.
     usual: f64,
     pauses: u8,
     failed: bool,
@@ -32,86 +55,168 @@ struct Place {
 
 /// What was asked for last, by client and target.
 #[derive(Debug)]
-pub struct Repeats(Vec<Place>);
+pub struct Repeats {
+    places: Vec<Place>,
+    held: Vec<Request>,
+}
 
 impl Default for Repeats {
     fn default() -> Self {
-        Self(vec![Place::default(); PLACES])
+        Self {
+            places: vec![Place::default(); PLACES],
+            held: Vec::new(),
+        }
     }
 }
 
 impl Repeats {
-    /// Takes in a request for `target` by `client` that came at `now`, and says what it was to the last of these; none
-    /// before the client's habit is known. `failed`: whether it was refused or failed itself.
-    pub fn take(&mut self, client: u64, target: u64, now: Instant, failed: bool) -> Option<Pace> {
-        if target == 0 {
-            return None;
+    /// Takes in a request, and says whether there is no room for another before [`Repeats::settle`].
+    pub fn take(&mut self, asked: Request) -> bool {
+        if asked.target != 0 {
+            self.held.push(asked);
         }
-        let who = (client ^ target.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let index = usize::try_from(who >> 50).unwrap_or_default() % PLACES;
-        let place = self.0.get_mut(index)?;
-        if place.who != who {
-            *place = Place {
-                who,
-                last: now,
-                failed,
-                ..Place::default()
-            };
-            return None;
-        }
-        let pause = now.since(place.last);
-        let seconds = pause.as_secs_f64();
-        let pace = (place.pauses >= HABIT).then(|| Pace {
-            after_failure: place.failed,
-            hasty: pause < SOON && seconds < place.usual * SOONER,
-        });
-        if !place.failed {
-            place.pauses = place.pauses.saturating_add(1);
-            let weight = f64::from(place.pauses).recip().max(WEIGHT);
-            place.usual += (seconds - place.usual) * weight;
-        }
-        place.last = now;
-        place.failed = failed;
-        pace
+        self.held.len() >= MOST
     }
+
+    /// Tells `each` upstream what those requests were to the ones before them that have been held long enough at `now`
+    /// (microseconds since the Unix epoch), or all if there is no room for more.
+    pub fn settle(&mut self, now: u64, mut each: impl FnMut(usize, Pace)) {
+        self.held.sort_unstable_by_key(|asked| asked.ended);
+        let all = self.held.len() >= MOST;
+        let until = now.saturating_sub(HELD);
+        let due = self
+            .held
+            .partition_point(|asked| all || asked.ended <= until);
+        for asked in self.held.drain(..due) {
+            if let Some(pace) = follow(&mut self.places, &asked) {
+                each(asked.upstream, pace);
+            }
+        }
+    }
+}
+
+/// What `asked` was to the last of its client for the same; none when it did not follow it, or before the client's habit is
+/// known.
+fn follow(places: &mut [Place], asked: &Request) -> Option<Pace> {
+    let who = (asked.client ^ asked.target.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let index = usize::try_from(who >> 50).unwrap_or_default() % PLACES;
+    let place = places.get_mut(index)?;
+    if place.who != who {
+        *place = Place {
+            who,
+            ended: asked.ended,
+            failed: asked.failed,
+            ..Place::default()
+        };
+        return None;
+    }
+    let pause = asked.came.checked_sub(place.ended)?;
+    let micros = pause as f64;
+    let pace = (place.pauses >= HABIT).then_some(Pace {
+        after_failure: place.failed,
+        hasty: pause < SOON && micros < place.usual * SOONER,
+    });
+    if !place.failed {
+        place.pauses = place.pauses.saturating_add(1);
+        let weight = f64::from(place.pauses).recip().max(WEIGHT);
+        place.usual += (micros - place.usual) * weight;
+    }
+    place.ended = asked.ended;
+    place.failed = asked.failed;
+    pace
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(millis: u64) -> Instant {
-        Instant::ZERO.after(Duration::from_millis(millis))
+    /// A request that takes a millisecond.
+    fn asked(millis: u64, failed: bool) -> Request {
+        Request {
+            client: 1,
+            target: 7,
+            upstream: 0,
+            came: millis * 1_000,
+            ended: millis * 1_000 + 1_000,
+            failed,
+        }
     }
+
+    /// What the requests were, as after a failure and hasty.
+    fn paces(asked: impl IntoIterator<Item = Request>) -> Vec<(bool, bool)> {
+        let mut repeats = Repeats::default();
+        for one in asked {
+            assert!(!repeats.take(one));
+        }
+        let mut paces = Vec::new();
+        repeats.settle(u64::MAX, |_, pace| {
+            paces.push((pace.after_failure, pace.hasty));
+        });
+        paces
+    }
+
+    /// Ten that come each second, the last of which fails.
+    fn a_habit() -> impl Iterator<Item = Request> {
+        (0..10).map(|second| asked(second * 1_000, second == 9))
+    }
+
+    const CALM: [(bool, bool); 6] = [(false, false); 6];
 
     #[test]
     fn who_asks_again_sooner_than_usual_is_hasty() {
-        let mut repeats = Repeats::default();
-        let mut hasty = |at, failed| {
-            repeats
-                .take(1, 7, at, failed)
-                .map(|pace| (pace.after_failure, pace.hasty))
-        };
-        for second in 0..10 {
-            let known = (second > 3).then_some((false, false));
-            assert_eq!(hasty(at(second * 1_000), second == 9), known, "{second}");
-        }
-        assert_eq!(hasty(at(9_100), true), Some((true, true)));
-        assert_eq!(hasty(at(9_200), false), Some((true, true)));
-        assert_eq!(
-            hasty(at(9_300), false),
-            Some((false, true)),
-            "the last went well"
-        );
-        assert_eq!(repeats.take(2, 7, at(9_300), false), None);
+        let again = [(9_100, true), (9_200, false), (9_300, false)];
+        let again = again.map(|(at, failed)| asked(at, failed));
+        let found = paces(a_habit().chain(again));
+        // The last follows one that went well.
+        let hasty = [(true, true), (true, true), (false, true)];
+        assert_eq!(found, [CALM.as_slice(), &hasty].concat());
     }
 
     #[test]
     fn who_keeps_to_its_pace_is_not() {
+        let steady = (0..100).map(|step| asked(step * 10, step > 50));
+        assert!(paces(steady).iter().all(|(_, hasty)| !hasty));
+    }
+
+    #[test]
+    fn the_order_in_which_workers_tell_is_none() {
+        let mut all: Vec<_> = a_habit().chain([asked(9_050, false)]).collect();
+        all.reverse();
+        assert_eq!(paces(all).last(), Some(&(true, true)));
+    }
+
+    #[test]
+    fn what_was_under_way_already_repeats_nothing() {
+        let mut slow = asked(8_990, false);
+        slow.ended = 9_500_000;
+        let found = paces(a_habit().chain([slow, asked(9_400, false)]));
+        assert_eq!(found, [CALM.as_slice(), &[(true, true)]].concat());
+    }
+
+    #[test]
+    fn what_ended_just_now_waits_for_what_others_tell() {
         let mut repeats = Repeats::default();
-        for step in 0..100 {
-            let pace = repeats.take(1, 7, at(step * 10), step > 50);
-            assert!(pace.is_none_or(|pace| !pace.hasty));
+        let told = |repeats: &mut Repeats, millis: u64| {
+            let mut told = 0;
+            repeats.settle(millis * 1_000, |_, _| told += 1);
+            told
+        };
+        for one in a_habit() {
+            repeats.take(one);
         }
+        assert_eq!(told(&mut repeats, 9_000), 5);
+        assert_eq!(told(&mut repeats, 9_300), 0);
+        assert_eq!(told(&mut repeats, 9_301), 1);
+    }
+
+    #[test]
+    fn no_more_are_held_than_there_is_room_for() {
+        let mut repeats = Repeats::default();
+        let full = (0..MOST as u64).map(|step| repeats.take(asked(step, false)));
+        assert_eq!(full.filter(|full| *full).count(), 1);
+        let mut told = 0;
+        repeats.settle(0, |_, _| told += 1);
+        assert_eq!(told, MOST - 1 - usize::from(HABIT));
+        assert!(!repeats.take(asked(0, false)));
     }
 }

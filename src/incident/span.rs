@@ -49,8 +49,6 @@ pub struct Event {
     pub attempts: u8,
     /// How it ended.
     pub fate: Fate,
-    /// What it was to the last request of its client for the same; none when that is not known.
-    pub pace: Option<Pace>,
     /// Whether the cache had it; none when it was not asked.
     pub hit: Option<bool>,
     /// Whether its client gave up before it was answered.
@@ -249,16 +247,6 @@ impl Span {
         let refused = barred || event.fate == Fate::Refused;
         self.refused += f64::from(u8::from(refused));
         self.barred += f64::from(u8::from(barred));
-        if let Some(pace) = event.pace {
-            let hasty = f64::from(u8::from(pace.hasty));
-            let (all, hastily) = if pace.after_failure {
-                (&mut self.after_failure, &mut self.hasty_after_failure)
-            } else {
-                (&mut self.after_success, &mut self.hasty_after_success)
-            };
-            *all += 1.0;
-            *hastily += hasty;
-        }
         let lookups = f64::from(u8::from(event.hit.is_some()));
         let hits = f64::from(u8::from(event.hit == Some(true)));
         self.lookups += lookups;
@@ -299,8 +287,20 @@ impl Span {
         }
     }
 
+    /// Counts what a request was to the last one of its client for the same.
+    pub fn pace(&mut self, pace: Pace) {
+        let (all, hastily) = if pace.after_failure {
+            (&mut self.after_failure, &mut self.hasty_after_failure)
+        } else {
+            (&mut self.after_success, &mut self.hasty_after_success)
+        };
+        *all += 1.0;
+        *hastily += f64::from(u8::from(pace.hasty));
+    }
+
     /// Requests that only repeat one that was refused or failed. Those are hasty; of the others, as many are by chance as
-    /// after a success. A crowd that asks for more of everything repeats nothing.
+    /// after a success. A crowd that asks for more of everything repeats nothing. Of some failures it is not known what
+    /// followed them; as much as of the others.
     #[must_use]
     pub fn repeats(&self) -> f64 {
         /// Where nearly all are hasty, nothing is told by haste.
@@ -309,8 +309,9 @@ impl Span {
         if chance > MOST {
             return 0.0;
         }
-        let beyond = self.hasty_after_failure - chance * self.after_failure;
-        (beyond / (1.0 - chance)).clamp(0.0, self.after_failure)
+        let hasty = Self::share(self.hasty_after_failure, self.after_failure);
+        let repeated = ((hasty - chance) / (1.0 - chance)).clamp(0.0, 1.0);
+        repeated * self.after_failure.max(self.failed + self.refused)
     }
 
     /// Counts one call of a component of the upstream.

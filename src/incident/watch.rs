@@ -18,7 +18,7 @@ use super::history::History;
 use super::hosts;
 use super::naming::Named;
 use super::past::Past;
-use super::repeats::Repeats;
+use super::repeats::{Repeats, Request};
 use super::span::{Event, Fate};
 use super::standing::{Seen, Standings};
 use crate::clock::{Instant, SystemClock};
@@ -152,17 +152,25 @@ impl Watch {
         }
     }
 
-    fn take(&mut self, exchange: &Exchange, client: &str, now: Instant) {
+    fn take(&mut self, exchange: &Exchange, client: &str) {
         let Some(upstream) = exchange.upstream else {
             return;
         };
-        let Some(mut event) = event(exchange) else {
+        let Some(event) = event(exchange) else {
             return;
         };
-        let failed = event.fate != Fate::Answered;
-        event.pace = self
-            .repeats
-            .take(event.client, exchange.target, now, failed);
+        let took = u64::try_from(exchange.phases.total().as_micros()).unwrap_or(u64::MAX);
+        let full = self.repeats.take(Request {
+            client: event.client,
+            target: exchange.target,
+            upstream: upstream.index(),
+            came: exchange.started,
+            ended: exchange.started.saturating_add(took),
+            failed: event.fate != Fate::Answered,
+        });
+        if full {
+            self.pace();
+        }
         remember(&mut self.names, event.client, client);
         if self.watched.len() >= MAX_UPSTREAMS && !self.watched.contains_key(&upstream.index()) {
             return;
@@ -170,6 +178,17 @@ impl Watch {
         let watched = self.watched.entry(upstream.index()).or_default();
         watched.turned_away |= event.fate == Fate::Refused;
         watched.history.current().record(&event);
+    }
+
+    /// Counts what the latest requests were to those before them.
+    fn pace(&mut self) {
+        let watched = &mut self.watched;
+        let now = SystemClock.unix_micros();
+        self.repeats.settle(now, |upstream, pace| {
+            if let Some(watched) = watched.get_mut(&upstream) {
+                watched.history.current().pace(pace);
+            }
+        });
     }
 
     fn told_one(&mut self, told: &Took) {
@@ -269,9 +288,9 @@ impl Watch {
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Tap for Watch {
-    fn batch(&mut self, exchanges: &mut dyn Iterator<Item = (&Exchange, &str)>, now: Instant) {
+    fn batch(&mut self, exchanges: &mut dyn Iterator<Item = (&Exchange, &str)>, _now: Instant) {
         for (exchange, client) in exchanges {
-            self.take(exchange, client, now);
+            self.take(exchange, client);
         }
     }
 
@@ -285,6 +304,7 @@ impl Tap for Watch {
 
     fn tick(&mut self, now: Instant) {
         self.sample();
+        self.pace();
         if now >= self.next {
             self.next = now.after(SECOND);
             self.second(now);

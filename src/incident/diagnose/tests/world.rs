@@ -238,10 +238,11 @@ impl World {
         used: &mut [f64],
         share: f64,
     ) -> Event {
+        let pace = self.pace(repeat, conditions.pace);
+        self.history.current().pace(pace);
         let hit = (self.rng.f64() < CACHEABLE).then(|| self.rng.f64() < conditions.hits);
         let mut event = Event {
             client,
-            pace: Some(self.pace(repeat, conditions.pace)),
             hit,
             ..Event::default()
         };
