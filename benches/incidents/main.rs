@@ -78,16 +78,18 @@ fn main() {
     let drills = Mutex::new(drills);
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..options.at_once {
-            scope.spawn(|| {
-                let next = || lock(&drills).pop();
+        for number in 0..options.at_once {
+            let (drills, outcomes) = (&drills, &outcomes);
+            scope.spawn(move || {
+                drill::take_turns(number, options.at_once);
+                let next = || lock(drills).pop();
                 while let Some(drill) = next() {
                     let outcome = drill.run();
                     if drill::interrupted() {
                         return;
                     }
                     println!("{outcome}");
-                    lock(&outcomes).push(outcome);
+                    lock(outcomes).push(outcome);
                 }
             });
         }

@@ -31,6 +31,9 @@ const HEALTHY: Duration = Duration::from_secs(55);
 /// How long after the fault the verdict has to stand.
 const WITHIN: Duration = Duration::from_secs(15);
 
+/// How long most drills take.
+const USUALLY: Duration = HEALTHY.saturating_add(WITHIN);
+
 /// Whether a person has interrupted the bench: what runs then comes to its end at once, and stops its proxy.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -249,6 +252,16 @@ fn until(long: Duration, world: &World, mut look: impl FnMut()) {
         interrupted() || world.sent.load(Ordering::Relaxed) > asked,
         "nobody asks"
     );
+}
+
+/// Spreads the beginnings of `at_once` rows of drills, of which this is the `number`th: what hurts in all of them at once takes
+/// more of the machine than is there.
+pub(crate) fn take_turns(number: usize, at_once: usize) {
+    let began = SystemClock.now();
+    let turn = USUALLY.mul_f64(number as f64 / at_once as f64);
+    while SystemClock.now().since(began) < turn && !interrupted() {
+        pass(Duration::from_millis(250));
+    }
 }
 
 fn pass(long: Duration) {
