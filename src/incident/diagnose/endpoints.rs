@@ -51,6 +51,12 @@ impl Peers {
     }
 }
 
+/// What fails less often than this fails never, as far as anybody knows.
+const RARELY: f64 = 0.01;
+
+/// The exponent of the odds at which failures in a row are halfway to be believed.
+const UNLIKELY_ROW: f64 = 4.0;
+
 /// It cannot be connected to, its checks fail, or it fails where its peers do not.
 fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     let fact = fact(facts, id);
@@ -71,8 +77,10 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     let confidence = if fact.unhealthy {
         by_failures.max(0.9)
     } else if fact.ejected && peers.asked {
-        // It was ejected within a second or two of failing: over ten seconds that may be little.
-        let suddenly = 0.7 * step(fact.worst - peers.failing, 0.4);
+        // It was ejected within a second or two of failing: over ten seconds that may be little. Where its peers fail as
+        // well, so many in a row happen to anybody now and then.
+        let chance = -fact.failures * peers.failing.max(RARELY).log10();
+        let suddenly = 0.7 * step(fact.worst - peers.failing, 0.4) * step(chance, UNLIKELY_ROW);
         let before = 0.55 * step(apart.max(0.0), 0.2);
         by_failures.max(before).max(suddenly)
     } else {
@@ -132,17 +140,31 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     let apart = own - 2.0 * sum / count;
     let held = step(apart, 1.5) * step(own - usual.rate(before.time), 1.5);
     // The balancer turns from what answers nothing: then little waits there, but for long.
-    let fact = fact(facts, id);
-    let asked = fact.in_flight + facts.now.endpoints.get(id).abandoned;
-    let long = step(fact.silence, LONG + TIMES * before.mean()) * step(asked, 1.5);
+    let asked = fact(facts, id).in_flight + facts.now.endpoints.get(id).abandoned;
+    let silence = unanswered(facts, id);
+    let long = step(silence, LONG + TIMES * before.mean()) * step(asked, 1.5);
     let peers = (others(&facts.now, id).mean(), others(usual, id).mean());
     let alone = 1.0 - step(Span::share(peers.0, peers.1) - 1.0, 2.0);
     // Nor is one down alone where none has answered since.
-    let others = facts.endpoints.iter().filter(|one| one.id != id);
-    let least = others.map(|one| one.silence).fold(f64::INFINITY, f64::min);
-    let alone = alone * (1.0 - step(Span::share(least, fact.silence), 0.5));
-    let silence = 1.0 - step(late(facts, usual, id), 3.0);
-    (0.9 * held.max(long) * alone * silence, own)
+    let peers = facts.endpoints.iter().filter(|one| one.id != id);
+    let theirs = peers.map(|one| unanswered(facts, one.id));
+    let least = theirs.fold(f64::INFINITY, f64::min);
+    let alone = alone * (1.0 - step(Span::share(least, silence), 0.5));
+    let nothing = 1.0 - step(late(facts, usual, id), 3.0);
+    (0.9 * held.max(long) * alone * nothing, own)
+}
+
+/// For how many seconds it has left what it was asked without an answer: those who wait, or those who gave up since it last
+/// answered where nobody waits just now.
+fn unanswered(facts: &Facts<'_>, id: u64) -> f64 {
+    let seconds = facts.history.seconds();
+    let since = seconds
+        .map(|second| second.endpoints.get(id))
+        .take_while(|ended| ended.count - ended.abandoned < 1.0);
+    let (time, count) = since.fold((0.0, 0.0), |(time, count), ended| {
+        (time + ended.abandoned_time, count + ended.abandoned)
+    });
+    fact(facts, id).silence.max(Span::share(time, count))
 }
 
 /// What it answered of late, and far later than usual: what is so slow that hardly anybody waits for it is not down.

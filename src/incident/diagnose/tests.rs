@@ -269,11 +269,12 @@ fn an_endpoint_that_was_ejected_at_once_is_down_unless_its_peers_fail_as_well() 
         [],
         "nobody asks the other"
     );
+    assert_eq!(found([(0.35, 40.0), (0.35, 40.0)]), [], "a third fails");
 }
 
 #[test]
 fn what_answers_nothing_of_the_little_it_is_asked_is_down_if_its_peers_answer() {
-    let found = |peers_silence: f64, peers_time: f64| {
+    let found = |silence: f64, given_up: bool, peers_silence: f64, peers_time: f64| {
         let mut history = History::default();
         let mut answered = |seconds: u32, endpoints: &[u64], time: f64| {
             for _ in 0..seconds {
@@ -290,11 +291,25 @@ fn what_answers_nothing_of_the_little_it_is_asked_is_down_if_its_peers_answer() 
         };
         answered(BEFORE, &[0, 1, 2], 0.04);
         answered(AFTER, &[1, 2], peers_time);
-        let endpoints = [(0, 8.0), (1, peers_silence), (2, peers_silence)];
-        let endpoints = endpoints.map(|(id, silence)| EndpointFact {
+        if given_up {
+            for _ in 0..6 {
+                history.current().record(&Event {
+                    endpoint: Some(0),
+                    attempts: 1,
+                    abandoned: true,
+                    phases: [0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0],
+                    ..Event::default()
+                });
+            }
+            history.tick(true);
+        }
+        let peers = (peers_silence, 3.0);
+        let own = (silence, if given_up { 0.0 } else { 3.0 });
+        let endpoints = [(0, own), (1, peers), (2, peers)];
+        let endpoints = endpoints.map(|(id, (silence, in_flight))| EndpointFact {
             id,
             silence,
-            in_flight: 3.0,
+            in_flight,
             attempts: 20.0,
             ..EndpointFact::default()
         });
@@ -304,9 +319,13 @@ fn what_answers_nothing_of_the_little_it_is_asked_is_down_if_its_peers_answer() 
             .find(|one| one.cause == Cause::EndpointDown);
         down.map(|one| (one.subject, one.confidence > 0.7))
     };
-    assert_eq!(found(0.05, 0.05), Some((Subject::Endpoint(0), true)));
-    assert_eq!(found(7.0, 0.05), None, "none of them answers");
-    assert_eq!(found(0.05, 2.0), None, "those that answer are as slow");
+    let down = Some((Subject::Endpoint(0), true));
+    assert_eq!(found(8.0, false, 0.05, 0.05), down);
+    assert_eq!(found(0.0, true, 0.05, 0.05), down, "nobody waits just now");
+    assert_eq!(found(0.0, false, 0.05, 0.05), None, "nobody waited long");
+    assert_eq!(found(8.0, false, 7.0, 0.05), None, "none of them answers");
+    let slow = found(8.0, false, 0.05, 2.0);
+    assert_eq!(slow, None, "those that answer are as slow");
 }
 
 #[test]
