@@ -227,7 +227,7 @@ impl Breaker {
         };
         leave.map(Permit).ok_or_else(|| Refused {
             state,
-            evidence: self.config.evidence(),
+            evidence: self.evidence(era, now),
             retry_after: self.next_try(era, now).unwrap_or(now).since(now),
         })
     }
@@ -304,7 +304,7 @@ impl Breaker {
             failure_ratio: totals.failure_ratio(),
             slow_ratio: totals.slow_ratio(),
             volume: totals.calls,
-            evidence: self.config.evidence().filter(|_| !closed),
+            evidence: self.evidence(era, now).filter(|_| !closed),
             opened: ledger.opened.filter(|_| !closed),
             relapses: if closed { 0 } else { ledger.relapses },
             next_try: self.next_try(era, now),
@@ -322,18 +322,27 @@ impl Breaker {
     }
 
     /// Holds the breaker where the operator wants it until the order ends; an order that has ended already
-    /// does nothing. After an order to open come probes, for nothing is known about the upstream by then.
+    /// does nothing. Then it is as it was before: closed, or after an order to open where it was open already, half-open.
     pub fn force(&self, order: Order, now: Instant) {
         if order.until <= now {
             return;
         }
+        let mut ledger = self.lock();
+        let before = self.era();
+        let ill = match before.state(now) {
+            State::Open if before.is_forced(now) => matches!(before, Era::ForcedOpenIll(_)),
+            State::Open | State::HalfOpen => true,
+            State::Closed | State::Recovering => false,
+        };
         let era = match order.position {
+            Position::Open if ill => Era::ForcedOpenIll(order.until),
             Position::Open => Era::ForcedOpen(order.until),
             Position::Closed => Era::ForcedClosed(order.until),
         };
-        let mut ledger = self.lock();
         ledger.order = Some(order);
-        self.config.set_evidence(None);
+        if !ill {
+            self.config.set_evidence(None);
+        }
         self.enter(&mut ledger, era, Why::Operator, now);
     }
 
@@ -342,10 +351,12 @@ impl Breaker {
         let mut ledger = self.lock();
         let era = match self.era() {
             era if !era.is_forced(now) => return,
-            Era::ForcedOpen(_) => Era::Open(now),
-            Era::ForcedClosed(_) | Era::Closed(_) | Era::Open(_) | Era::Recovering(_) => {
-                Era::Closed(now)
-            }
+            Era::ForcedOpenIll(_) => Era::Open(now),
+            Era::ForcedOpen(_)
+            | Era::ForcedClosed(_)
+            | Era::Closed(_)
+            | Era::Open(_)
+            | Era::Recovering(_) => Era::Closed(now),
         };
         self.enter(&mut ledger, era, Why::Operator, now);
     }
@@ -400,6 +411,11 @@ impl Breaker {
         let word = era.pack();
         self.probes.reset(word);
         self.era.store(word, Ordering::Release);
+    }
+
+    /// Why it is open; none where an operator wants it so.
+    fn evidence(&self, era: Era, now: Instant) -> Option<Evidence> {
+        self.config.evidence().filter(|_| !era.is_forced(now))
     }
 
     fn next_try(&self, era: Era, now: Instant) -> Option<Instant> {

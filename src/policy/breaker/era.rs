@@ -16,6 +16,7 @@ const OPEN: u64 = 1;
 const RECOVERING: u64 = 2;
 const FORCED_OPEN: u64 = 3;
 const FORCED_CLOSED: u64 = 4;
+const FORCED_OPEN_ILL: u64 = 5;
 
 /// What was last decided, and until or since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,10 @@ pub(super) enum Era {
     Open(Instant),
     /// Admitting a growing share since; closed when the ramp is over.
     Recovering(Instant),
-    /// Held open by an operator until, then half-open: nothing is known about the upstream by then.
+    /// Held open by an operator until, then closed, as it was before.
     ForcedOpen(Instant),
+    /// Held open by an operator until, then half-open, since it was open before.
+    ForcedOpenIll(Instant),
     /// Held closed by an operator until, then closed.
     ForcedClosed(Instant),
 }
@@ -41,6 +44,7 @@ impl Era {
             Self::Recovering(at) => (RECOVERING, at),
             Self::ForcedOpen(at) => (FORCED_OPEN, at),
             Self::ForcedClosed(at) => (FORCED_CLOSED, at),
+            Self::ForcedOpenIll(at) => (FORCED_OPEN_ILL, at),
         };
         at.as_nanos().min(u64::MAX >> KIND_BITS) << KIND_BITS | kind
     }
@@ -52,16 +56,23 @@ impl Era {
             RECOVERING => Self::Recovering(at),
             FORCED_OPEN => Self::ForcedOpen(at),
             FORCED_CLOSED => Self::ForcedClosed(at),
+            FORCED_OPEN_ILL => Self::ForcedOpenIll(at),
             _ => Self::Closed(at),
         }
     }
 
     pub(super) fn state(self, now: Instant) -> State {
         match self {
-            Self::Open(until) | Self::ForcedOpen(until) if now < until => State::Open,
-            Self::Open(_) | Self::ForcedOpen(_) => State::HalfOpen,
+            Self::Open(until) | Self::ForcedOpen(until) | Self::ForcedOpenIll(until)
+                if now < until =>
+            {
+                State::Open
+            }
+            Self::Open(_) | Self::ForcedOpenIll(_) => State::HalfOpen,
             Self::Recovering(since) if now < since.after(RAMP) => State::Recovering,
-            Self::Recovering(_) | Self::Closed(_) | Self::ForcedClosed(_) => State::Closed,
+            Self::Recovering(_) | Self::Closed(_) | Self::ForcedOpen(_) | Self::ForcedClosed(_) => {
+                State::Closed
+            }
         }
     }
 
@@ -69,7 +80,10 @@ impl Era {
     pub(super) fn turns_at(self) -> Option<Instant> {
         match self {
             Self::Closed(_) => None,
-            Self::Open(until) | Self::ForcedOpen(until) | Self::ForcedClosed(until) => Some(until),
+            Self::Open(until)
+            | Self::ForcedOpen(until)
+            | Self::ForcedOpenIll(until)
+            | Self::ForcedClosed(until) => Some(until),
             Self::Recovering(since) => Some(since.after(RAMP)),
         }
     }
@@ -77,7 +91,9 @@ impl Era {
     /// Whether an operator's order is in force.
     pub(super) fn is_forced(self, now: Instant) -> bool {
         match self {
-            Self::ForcedOpen(until) | Self::ForcedClosed(until) => now < until,
+            Self::ForcedOpen(until) | Self::ForcedOpenIll(until) | Self::ForcedClosed(until) => {
+                now < until
+            }
             Self::Closed(_) | Self::Open(_) | Self::Recovering(_) => false,
         }
     }

@@ -190,7 +190,7 @@ fn answers_from_before_it_opened_do_not_count_afterwards() {
 }
 
 #[test]
-fn an_order_to_open_ends_by_itself_in_probes() {
+fn an_order_to_open_ends_by_itself_in_what_was_before() {
     let mut bench = Bench::standard();
     bench.force(Position::Open, SECOND * 60);
     let refused = bench.admit().unwrap_err();
@@ -198,8 +198,15 @@ fn an_order_to_open_ends_by_itself_in_probes() {
     let order = bench.breaker.report(bench.now).order.unwrap();
     assert_eq!(&*order.reason, "drill");
     bench.wait(SECOND * 60);
-    assert_eq!(bench.state(), State::HalfOpen);
+    assert_eq!(bench.state(), State::Closed);
     assert_eq!(bench.breaker.report(bench.now).order, None);
+    bench.trip();
+    bench.force(Position::Open, SECOND * 60);
+    bench.wait(SECOND * 30);
+    bench.force(Position::Open, SECOND * 60);
+    bench.wait(SECOND * 60);
+    assert_eq!(bench.state(), State::HalfOpen, "it was open before");
+    assert!(bench.breaker.report(bench.now).evidence.is_some());
     bench.probes([FAST; 3]);
     assert_eq!(bench.state(), State::Recovering);
 }
@@ -225,13 +232,19 @@ fn auto_ends_an_order_and_nothing_else() {
     let mut bench = Bench::standard();
     bench.force(Position::Open, SECOND * 60);
     bench.breaker.auto(bench.now);
-    assert_eq!(bench.state(), State::HalfOpen);
+    assert_eq!(bench.state(), State::Closed);
     bench.force(Position::Closed, SECOND * 60);
     bench.breaker.auto(bench.now);
     assert_eq!(bench.state(), State::Closed);
     bench.trip();
     bench.breaker.auto(bench.now);
     assert_eq!(bench.state(), State::Open);
+    bench.force(Position::Open, SECOND * 60);
+    bench.breaker.auto(bench.now);
+    assert_eq!(bench.state(), State::HalfOpen);
+    bench.force(Position::Closed, SECOND);
+    bench.wait(SECOND);
+    bench.trip();
     bench.force(Position::Closed, Duration::ZERO);
     assert_eq!(
         bench.state(),
