@@ -167,6 +167,7 @@ fn drills(seeds: Range<u64>) -> Vec<Drill> {
         [Fault::Flood(400.0), Fault::Errors(0.2)],
         [Fault::Cache(Bust::NewUrls), Fault::SlowEndpoint(8.0)],
         [Fault::SlowDatabase(6.0), Fault::Down(Gone::Refuses)],
+        [Fault::Slow(8.0), Fault::Impatience(4)],
     ];
     let mut all = Vec::new();
     for seed in seeds {

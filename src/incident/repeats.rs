@@ -38,7 +38,7 @@ pub struct Request {
     pub came: u64,
     /// See `came`.
     pub ended: u64,
-    /// It was refused or failed.
+    /// It was refused, or failed, or its client gave up.
     pub failed: bool,
 }
 
@@ -81,7 +81,8 @@ impl Repeats {
     /// Tells `each` upstream what those requests were to the ones before them that have been held long enough at `now`
     /// (microseconds since the Unix epoch), or all if there is no room for more.
     pub fn settle(&mut self, now: u64, mut each: impl FnMut(usize, Pace)) {
-        self.held.sort_unstable_by_key(|asked| asked.ended);
+        // What each worker told is in order already, and the stable sort makes use of that.
+        self.held.sort_by_key(|asked| asked.ended);
         let all = self.held.len() >= MOST;
         let until = now.saturating_sub(HELD);
         let due = self

@@ -32,7 +32,7 @@ pub enum Fate {
 /// A request beside the last one of its client for the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// That one was refused or failed.
+    /// That one was refused, or failed, or its client gave up.
     pub after_failure: bool,
     /// It came sooner after it than is usual.
     pub hasty: bool,
@@ -298,7 +298,7 @@ impl Span {
         *hastily += f64::from(u8::from(pace.hasty));
     }
 
-    /// Requests that only repeat one that was refused or failed. Those are hasty; of the others, as many are by chance as
+    /// Requests that only repeat one that was refused, failed or given up. Those are hasty; of the others, as many are by chance as
     /// after a success. A crowd that asks for more of everything repeats nothing. Of some failures it is not known what
     /// followed them; as much as of the others.
     #[must_use]
@@ -311,7 +311,13 @@ impl Span {
         }
         let hasty = Self::share(self.hasty_after_failure, self.after_failure);
         let repeated = ((hasty - chance) / (1.0 - chance)).clamp(0.0, 1.0);
-        repeated * self.after_failure.max(self.failed + self.refused)
+        repeated * self.after_failure.max(self.unserved())
+    }
+
+    /// Requests of which nothing came: refused, failed, or given up by their clients.
+    #[must_use]
+    pub fn unserved(&self) -> f64 {
+        self.failed + self.refused + self.endpoints.total().abandoned
     }
 
     /// Counts one call of a component of the upstream.

@@ -166,7 +166,7 @@ impl Watch {
             upstream: upstream.index(),
             came: exchange.started,
             ended: exchange.started.saturating_add(took),
-            failed: event.fate != Fate::Answered,
+            failed: event.fate != Fate::Answered || event.abandoned,
         });
         if full {
             self.pace();

@@ -24,8 +24,6 @@ use super::{Conditions, World, exponential, sleep};
 /// How many there are, and who is noisy when somebody is.
 const CLIENTS: u8 = 12;
 pub(super) const NOISY: u8 = 3;
-/// How long a client waits.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it waits before it asks again.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Items that may be stored.
@@ -119,7 +117,7 @@ impl Client {
                 sleep(AGAIN).await;
             }
             let answer = self.exchange(request(&what, dear, &conditions));
-            let gives_up = SystemClock.to_std(SystemClock.now().after(PATIENCE));
+            let gives_up = SystemClock.to_std(SystemClock.now().after(conditions.patience));
             let answer = tokio::time::timeout_at(gives_up.into(), answer).await;
             if matches!(answer, Ok(Ok(status)) if status < 500) {
                 return;

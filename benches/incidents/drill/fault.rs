@@ -52,8 +52,10 @@ pub(crate) struct Conditions {
     pub(crate) flood: f64,
     /// Times as long as usual: the noisy client's requests.
     pub(crate) dear: f64,
-    /// Times that clients ask again at once for what failed.
+    /// Times that clients ask again at once for what failed, or for what they gave up.
     pub(crate) again: u32,
+    /// How long a client waits.
+    pub(crate) patience: Duration,
     /// The pause clients make while they send a body.
     pub(crate) pause: Duration,
 }
@@ -71,6 +73,7 @@ impl Default for Conditions {
             flood: 0.0,
             dear: 1.0,
             again: 0,
+            patience: Duration::from_secs(5),
             pause: Duration::ZERO,
         }
     }
@@ -97,6 +100,8 @@ pub(crate) enum Fault {
     Cache(Bust),
     /// A third fails, and clients ask so many times again.
     Storm(u32),
+    /// Clients give up after a quarter of a second, and ask so many times again.
+    Impatience(u32),
     SlowClients(Duration),
     /// The proxy gets half of the processor, in turns of this length.
     Stalls(Duration),
@@ -116,6 +121,9 @@ impl Fault {
             Self::Down(gone) => conditions.gone = gone,
             Self::Cache(bust) => conditions.bust = bust,
             Self::Storm(again) => (conditions.errors, conditions.again) = (0.33, again),
+            Self::Impatience(again) => {
+                (conditions.patience, conditions.again) = (Duration::from_millis(250), again);
+            }
             Self::SlowClients(pause) => conditions.pause = pause,
             Self::Stalls(_) => {}
         }
@@ -163,7 +171,7 @@ impl Fault {
             Self::Errors(_) => "upstream_errors",
             Self::Down(_) => "endpoint_down",
             Self::Cache(_) => "cache_failure",
-            Self::Storm(_) => "retry_storm",
+            Self::Storm(_) | Self::Impatience(_) => "retry_storm",
             Self::SlowClients(_) => "slow_clients",
             Self::Stalls(_) => "proxy_saturated",
         }
