@@ -140,14 +140,14 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     let apart = own - 2.0 * sum / count;
     let held = step(apart, 1.5) * step(own - usual.rate(before.time), 1.5);
     // The balancer turns from what answers nothing: then little waits there, but for long.
-    let asked = fact(facts, id).in_flight + facts.now.endpoints.get(id).abandoned;
-    let silence = unanswered(facts, id);
+    let (silence, given_up) = unanswered(facts, id);
+    let asked = fact(facts, id).in_flight + given_up;
     let long = step(silence, LONG + TIMES * before.mean()) * step(asked, 1.5);
     let peers = (others(&facts.now, id).mean(), others(usual, id).mean());
     let alone = 1.0 - step(Span::share(peers.0, peers.1) - 1.0, 2.0);
     // Nor is one down alone where none has answered since.
     let peers = facts.endpoints.iter().filter(|one| one.id != id);
-    let theirs = peers.map(|one| unanswered(facts, one.id));
+    let theirs = peers.map(|one| unanswered(facts, one.id).0);
     let least = theirs.fold(f64::INFINITY, f64::min);
     let alone = alone * (1.0 - step(Span::share(least, silence), 0.5));
     let nothing = 1.0 - step(late(facts, usual, id), 3.0);
@@ -155,8 +155,8 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
 }
 
 /// For how many seconds it has left what it was asked without an answer: those who wait, or those who gave up since it last
-/// answered where nobody waits just now.
-fn unanswered(facts: &Facts<'_>, id: u64) -> f64 {
+/// answered where nobody waits just now; and how many gave up.
+fn unanswered(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     let seconds = facts.history.seconds();
     let since = seconds
         .map(|second| second.endpoints.get(id))
@@ -164,7 +164,8 @@ fn unanswered(facts: &Facts<'_>, id: u64) -> f64 {
     let (time, count) = since.fold((0.0, 0.0), |(time, count), ended| {
         (time + ended.abandoned_time, count + ended.abandoned)
     });
-    fact(facts, id).silence.max(Span::share(time, count))
+    let silence = fact(facts, id).silence.max(Span::share(time, count));
+    (silence, count)
 }
 
 /// What it answered of late, and far later than usual: what is so slow that hardly anybody waits for it is not down.
@@ -192,6 +193,10 @@ const UNLIKELY: f64 = 20.0;
 
 /// And how many times what the endpoints stand apart by themselves.
 const BEYOND: f64 = 3.0;
+
+/// How many times more than its peers' an endpoint's requests take that is halfway certain not to have merely the longer
+/// queue.
+const FAR_APART: f64 = 4.0;
 
 /// The one whose requests take far longer than its peers', if there is one.
 fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
@@ -235,9 +240,11 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
     };
     // Where all are slower than before, requests queue in all of them, and never as long in one as in the other.
     let others_before = facts.usual.map_or(0.0, |usual| others(usual, id).mean());
-    // Unless it is this one nearly alone that is felt: its peers have its work to do as well.
-    let all_slower =
-        step(Span::share(peers.mean(), others_before) - 1.0, 0.7) * (1.0 - step(part, 0.6));
+    // Unless it is this one nearly alone that is felt (its peers have its work to do as well), or it is slower by far more
+    // than their queues can differ.
+    let all_slower = step(Span::share(peers.mean(), others_before) - 1.0, 0.7)
+        * (1.0 - step(part, 0.6))
+        * (1.0 - step(apart - 1.0, FAR_APART));
     // The balancer turns from an endpoint after one long answer, so that a few long ones are all there is of it.
     let spread = facts.usual.unwrap_or(&facts.now).service.spread();
     let chance = facts::surprise(own.count, apart, spread);
@@ -280,15 +287,18 @@ fn slowest(facts: &Facts<'_>, harm: &Harm, ids: &[u64]) -> Option<Verdict> {
 }
 
 /// What an endpoint and its peers did in ten seconds, and how many seconds ago these ended: the last ten; of an endpoint that
-/// is out, those in which it was last asked.
+/// is out, or that the balancer turns from, those in which it was last asked.
 fn latest<'a>(facts: &'a Facts<'_>, id: u64) -> (usize, Cow<'a, Span>) {
     const ASKED: f64 = 5.0;
     let now = || (0, Cow::Borrowed(&facts.now));
-    if !fact(facts, id).ejected || facts.now.endpoints.get(id).count >= ASKED {
+    if facts.now.endpoints.get(id).count >= ASKED {
         return now();
     }
-    let earlier = (5..=50).step_by(5);
-    let mut earlier = earlier.map(|ago| (ago, facts.history.between(ago + 10, ago)));
+    // The balancer asks it again before long.
+    let longest = if fact(facts, id).ejected { 50 } else { 20 };
+    let mut earlier = (5..=longest)
+        .step_by(5)
+        .map(|ago| (ago, facts.history.between(ago + 10, ago)));
     let asked = earlier.find(|(_, span)| span.endpoints.get(id).count >= ASKED);
     asked.map_or_else(now, |(ago, span)| (ago, Cow::Owned(span)))
 }

@@ -227,11 +227,8 @@ fn storm(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
         .ratio(facts::demand)
         .max(facts.ratio(|span| span.rate(span.attempts)))
         - 1.0;
-    let trouble = |span: &Span| {
-        (span.failed + span.refused) > 0.02 * span.demand.max(1.0)
-            && facts::failed(span) + facts::refused(span)
-                > (facts::failed(usual) + facts::refused(usual)) * 1.5
-    };
+    let unserved = |span: &Span| Span::share(span.unserved(), span.demand);
+    let trouble = |span: &Span| unserved(span) > (1.5 * unserved(usual)).max(0.02);
     let failing = facts.history.held(trouble);
     // What came first is nearer to the cause: a load of which half of what there is more had come before anything failed
     // is a load. One that rises with the day is not where a storm begins.
@@ -284,16 +281,25 @@ fn fallen_for_others(facts: &Facts<'_>, usual: &Span, fallen: f64) -> f64 {
     fallen + (for_others - fallen) * alone
 }
 
+/// Requests that the cache had no answer to, those among them that were refused: of what it has an answer to, nothing is.
+fn missed(span: &Span) -> f64 {
+    /// Where next to all are refused, the few that are not say little of them.
+    const LEAST: f64 = 0.05;
+    let asked = span.demand - span.hits;
+    let served = Span::share(asked - span.refused, asked).max(LEAST);
+    (span.lookups - span.hits) / served
+}
+
 /// The cache answers less than it did, and the upstream has that to do as well.
 fn cache(facts: &Facts<'_>, _harm: &Harm) -> Option<Verdict> {
     let usual = facts.usual?;
-    let hits = |span: &Span| Span::share(span.hits, span.lookups);
+    let hits = |span: &Span| Span::share(span.hits, span.hits + missed(span));
     if facts.now.lookups < ENOUGH {
         return None;
     }
     let fallen = hits(usual) - hits(&facts.now);
     let fallen = fallen.min(fallen_for_others(facts, usual, fallen));
-    let misses = |span: &Span| span.rate(span.lookups - span.hits);
+    let misses = |span: &Span| span.rate(missed(span));
     let more = facts.ratio(misses) - 1.0;
     let asked = facts.ratio(facts::demand) - 1.0;
     Some(Verdict {

@@ -271,6 +271,8 @@ impl World {
         if *work + service > SLOTS || (*work > 0.8 * SLOTS && mine > share) {
             self.turned_away = true;
             event.fate = Fate::Refused;
+            // Whether it would have been stored is not told.
+            event.hit = None;
             return event;
         }
         event.attempts = 1;
