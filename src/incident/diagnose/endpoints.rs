@@ -121,6 +121,8 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     /// A silence of so many seconds, and of so many times as long as an answer usually takes.
     const LONG: f64 = 1.0;
     const TIMES: f64 = 20.0;
+    /// The part of its silence that its peers' answers take that is halfway no silence of its own.
+    const AS_SLOW: f64 = 0.1;
     let waits = |one: &EndpointFact| {
         // Whose client gave up has not been answered either.
         let ended = facts.now.endpoints.get(one.id);
@@ -143,8 +145,9 @@ fn hanging(facts: &Facts<'_>, id: u64) -> (f64, f64) {
     let (silence, given_up) = unanswered(facts, id);
     let asked = fact(facts, id).in_flight + given_up;
     let long = step(silence, LONG + TIMES * before.mean()) * step(asked, 1.5);
-    let peers = (others(&facts.now, id).mean(), others(usual, id).mean());
-    let alone = 1.0 - step(Span::share(peers.0, peers.1) - 1.0, 2.0);
+    // Where its peers take long as well, it may be no slower than they are.
+    let peers = others(&facts.now, id).mean();
+    let alone = 1.0 - step(Span::share(peers, silence), AS_SLOW);
     // Nor is one down alone where none has answered since.
     let peers = facts.endpoints.iter().filter(|one| one.id != id);
     let theirs = peers.map(|one| unanswered(facts, one.id).0);
