@@ -231,6 +231,9 @@ fn a_breaker_opens_on_failures_and_an_operator_may_hold_it() {
         proxy.stderr().contains("\"reason\":\"a drill\""),
         "the audit log"
     );
+    let auto = json!({ "state": "auto", "reason": "the drill is over" });
+    assert_eq!(proxy.admin_post("/api/v1/breakers/app", &auto).status, 200);
+    assert_eq!(client.get("/").text(), "fine", "as it was before");
 }
 
 #[test]
