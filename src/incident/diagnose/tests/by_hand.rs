@@ -122,6 +122,8 @@ fn what_answers_nothing_of_the_little_it_is_asked_is_down_if_its_peers_answer() 
     assert_eq!(found(0.0, true, 0.05, 0.05), down, "nobody waits just now");
     assert_eq!(found(0.0, false, 0.05, 0.05), None, "nobody waited long");
     assert_eq!(found(8.0, false, 7.0, 0.05), None, "none of them answers");
+    let slower = found(8.0, false, 0.05, 0.16);
+    assert_eq!(slower, down, "those that answer take four times as long");
     let slow = found(8.0, false, 0.05, 2.0);
     assert_eq!(slow, None, "those that answer are as slow");
 }
@@ -154,6 +156,17 @@ fn an_endpoint_that_is_slow_and_hardly_asked_for_it_is_slow_still() {
     let found = diagnose(&Facts::new(&history, &[], Proxy::default()));
     let named: Vec<_> = found.iter().map(|one| (one.cause, one.subject)).collect();
     assert_eq!(named, [(Cause::SlowEndpoint, Subject::Endpoint(0))]);
+}
+
+#[test]
+fn an_endpoint_far_slower_than_its_peers_is_slow_though_they_are_slower_as_well() {
+    let mut history = History::default();
+    seconds_of(&mut history, BEFORE, &[(0, 10, 0.04), (1, 10, 0.04)]);
+    seconds_of(&mut history, AFTER, &[(0, 1, 0.6), (1, 20, 0.08)]);
+    let found = diagnose(&Facts::new(&history, &[], Proxy::default()));
+    let slow = found.iter().find(|one| one.cause == Cause::SlowEndpoint);
+    let slow = slow.map(|one| (one.subject, one.confidence > 0.65));
+    assert_eq!(slow, Some((Subject::Endpoint(0), true)), "{found:?}");
 }
 
 #[test]
