@@ -111,6 +111,11 @@ fn follow(places: &mut [Place], asked: &Request) -> Option<Pace> {
         };
         return None;
     }
+    if asked.ended < place.ended {
+        // The clock was turned back, and what was is as far away as that.
+        place.ended = asked.ended;
+        return None;
+    }
     let pause = asked.came.checked_sub(place.ended)?;
     let micros = pause as f64;
     let pace = (place.pauses >= HABIT).then_some(Pace {
@@ -192,6 +197,21 @@ mod tests {
         slow.ended = 9_500_000;
         let found = paces(a_habit().chain([slow, asked(9_400, false)]));
         assert_eq!(found, [CALM.as_slice(), &[(true, true)]].concat());
+    }
+
+    #[test]
+    fn a_clock_that_is_turned_back_ends_no_habit() {
+        let mut repeats = Repeats::default();
+        let mut told = Vec::new();
+        for turned_back in [3_600_000, 0] {
+            for mut one in a_habit() {
+                one.came += turned_back * 1_000;
+                one.ended += turned_back * 1_000;
+                repeats.take(one);
+            }
+            repeats.settle(u64::MAX, |_, pace| told.push(pace.hasty));
+        }
+        assert_eq!(told, [false; 6 + 9]);
     }
 
     #[test]
