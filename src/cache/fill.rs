@@ -74,8 +74,8 @@ impl Lead {
         self.listed.land(&self.cache.flights, News::NotShared);
     }
 
-    /// The origin fails, and `stored` stands in for what it would have said.
-    pub fn stands_in(mut self, stored: &Arc<Object>) {
+    /// `stored` is what everybody gets: it stands in for an origin that fails, or has come meanwhile.
+    pub fn answer_with(mut self, stored: &Arc<Object>) {
         self.listed
             .land(&self.cache.flights, News::Stored(Arc::clone(stored)));
     }

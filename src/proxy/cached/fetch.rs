@@ -16,11 +16,13 @@ use super::super::pool::Timer;
 use super::super::respond::Refusal;
 use super::super::track::Track;
 use super::{Asked, Place, Ready, dress, fill};
+use crate::cache::Found;
 use crate::cache::fill::{Fill, Lead, SURROGATE_KEY};
 use crate::cache::flight::{Flight, News, Reader};
 use crate::cache::key;
 use crate::cache::object::Object;
 use crate::cache::semantics::model::Exchange;
+use crate::cache::semantics::reuse::Reuse;
 use crate::cache::semantics::status::{CacheStatus, Forward};
 use crate::cache::semantics::{self, Control, condition, fields, range, reuse, store};
 use crate::model::{CacheResult, Phase, Reason};
@@ -69,7 +71,15 @@ pub(crate) async fn ask(
     // One who leads may fail; then another does, but not one after the other for everybody.
     for first in [true, false] {
         let flight = match asked.of.cache.lead(&asked.key, selection) {
-            Ok(lead) => return lead_on(track, route, &asked, lead, outbound).await,
+            Ok(lead) => {
+                let Some(object) = asked.stored_since(track) else {
+                    return lead_on(track, route, &asked, lead, outbound).await;
+                };
+                lead.answer_with(&object);
+                let now = track.conn.worker.unix_millis(track.now());
+                let ready = asked.dress(track, &object, &asked.headers, false, now);
+                return Ok(Answered::Ready(ready));
+            }
             Err(flight) => flight,
         };
         match follow(track, &asked, &flight).await {
@@ -178,7 +188,7 @@ pub(super) async fn lead(
             return match asked.stand_in(track, None).filter(|_| failed) {
                 Some(ready) => {
                     if let Some(stored) = &asked.stored {
-                        lead.stands_in(stored);
+                        lead.answer_with(stored);
                     }
                     Ok(ready)
                 }
@@ -196,7 +206,7 @@ pub(super) async fn lead(
         if matches!(status.as_u16(), 500 | 502 | 503 | 504)
             && let Some(ready) = asked.stand_in(track, Some(status))
         {
-            lead.stands_in(stored);
+            lead.answer_with(stored);
             let (_head, body) = split(track, answer);
             tokio::task::spawn_local(fill::discard(body));
             return Ok(ready);
@@ -221,6 +231,19 @@ impl Asked {
     pub(super) fn lead(&self) -> Option<Lead> {
         let selection = self.joins.as_deref().unwrap_or_default();
         self.of.cache.lead(&self.key, selection).ok()
+    }
+
+    /// What was stored since the request was looked up, by a flight that has landed before this one could join
+    /// it.
+    pub(super) fn stored_since(&self, track: &Track) -> Option<Arc<Object>> {
+        let now = track.conn.worker.unix_millis(track.now());
+        let Found::Match(object) = self.of.cache.find(&self.key, &self.headers, now) else {
+            return None;
+        };
+        let looked_up = self.stored.as_ref();
+        let is_new = looked_up.is_none_or(|stored| !Arc::ptr_eq(stored, &object));
+        let is_good = reuse::reuse(&object.head.model, &self.control, now) == Reuse::AsItIs;
+        (is_new && is_good).then_some(object)
     }
 
     /// Makes the request ask for what is missing. Whether it asks if what is stored still holds.

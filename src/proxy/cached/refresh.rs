@@ -20,6 +20,10 @@ pub(crate) fn begin(
         // It is under way already.
         return;
     };
+    if let Some(object) = asked.stored_since(track) {
+        lead.answer_with(&object);
+        return;
+    }
     let live = Rc::clone(live);
     let mut track = track.silent();
     tokio::task::spawn_local(async move {

@@ -9,6 +9,9 @@ use crate::support::proxy::Proxy;
 use crate::support::reply::{Gate, Reply};
 use crate::support::wait::{PATIENCE, eventually};
 
+/// Paths that several clients race through.
+const PATHS: usize = 2_000;
+
 /// An origin that answers once its gate lets it.
 fn gated(reply: fn() -> Reply) -> (Origin, Arc<Gate>) {
     let gate = Arc::new(Gate::closed());
@@ -105,4 +108,24 @@ fn a_crowd_survives_its_leader() {
         assert_eq!(follower.response("GET").text(), "here");
     }
     assert!(origin.arrived().len() <= 2);
+}
+
+#[test]
+fn who_comes_as_a_flight_lands_does_not_ask_again() {
+    let reply = || Reply::ok("here").header("cache-control", "max-age=99");
+    let origin = Origin::start(Flavour::Http1, move |_| async move { reply() });
+    let proxy = proxy(&origin, "");
+    // They race through the same paths, so that some are between the look and the wait when another's is stored.
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let mut client = proxy.client().host("a");
+                for path in 0..PATHS {
+                    client.send(format!("GET /{path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+                    assert_eq!(client.response("GET").text(), "here");
+                }
+            });
+        }
+    });
+    assert_eq!(origin.count(), PATHS);
 }
