@@ -313,7 +313,7 @@ impl Shield {
     /// There is no turn for who leads: what is stale stands in, for its followers too.
     fn refused(&mut self, lead: Lead, stored: Option<Arc<Object>>) {
         match stored.filter(|stored| self.may_stand_in(stored)) {
-            Some(stored) => lead.stands_in(&stored),
+            Some(stored) => lead.answer_with(&stored),
             None => self.second().errors += 1,
         }
     }
