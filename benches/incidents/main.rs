@@ -23,6 +23,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use self::drill::fault::{Bust, Fault, Gone};
+use self::drill::usual::Usual;
 use self::drill::{Drill, Outcome};
 
 /// What is asked of the bench.
@@ -73,7 +74,7 @@ fn main() {
     };
     drill::end_on_interrupt();
     let mut drills = drills(options.seeds);
-    drills.retain(|drill| format!("{:?}", drill.faults).contains(&options.only));
+    drills.retain(|drill| drill.name().contains(&options.only));
     drills.reverse();
     let drills = Mutex::new(drills);
     let outcomes = Mutex::new(Vec::new());
@@ -175,11 +176,28 @@ fn drills(seeds: Range<u64>) -> Vec<Drill> {
         if seed % 5 == 0 {
             for (times, load) in [(1.5, 0.5), (2.0, 0.3), (3.0, 0.3)] {
                 let faults = vec![Fault::Leak(times)];
-                all.push(Drill { faults, load, seed });
+                let usual = Usual::Steady;
+                all.push(Drill {
+                    faults,
+                    usual,
+                    load,
+                    seed,
+                });
             }
         }
         for load in [0.3, 0.5] {
-            let mut add = |faults| all.push(Drill { faults, load, seed });
+            let mut add = |faults, usual| {
+                all.push(Drill {
+                    faults,
+                    usual,
+                    load,
+                    seed,
+                });
+            };
+            for usual in [Usual::Curve, Usual::Bursts, Usual::Deploys] {
+                add(vec![], usual);
+            }
+            let mut add = |faults| add(faults, Usual::Steady);
             for number in 0..3 {
                 add(vec![]);
                 for strengths in &strengths {

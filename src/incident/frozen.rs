@@ -147,6 +147,7 @@ mod tests {
             worst: id as f64,
             in_flight: 1.0,
             silence: 0.0,
+            failing: 0.0,
         });
         let hosts = [0, 1].map(|id| (id, [0.25 + id as f64 / 2.0, 0.0, 0.5, 0.0]));
         let called = |subject| match subject {

@@ -15,6 +15,9 @@ const RECENT: usize = 10;
 const KNOWN: u64 = 5;
 /// and seconds without so many after which nothing is known of it any more.
 const FORGOTTEN: u32 = 30;
+/// The share of a second's attempts with which it begins to fail, and that below which it has ceased to.
+const FAILS: f64 = 0.3;
+const WORKS: f64 = 0.15;
 
 /// An endpoint at one second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +47,16 @@ struct Standing {
     in_flight: VecDeque<u32>,
     /// Attempts when it was last seen ejected, and the seconds since; none when it is known anew.
     out: Option<(u64, u32)>,
+    /// Attempts and failures when the last second ended.
+    former: Option<(u64, u64)>,
+    failing: Option<Failing>,
+}
+
+/// Seconds since an endpoint began to fail, and how many of them had passed when it was last seen to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failing {
+    passed: u32,
+    until: u32,
 }
 
 impl Standings {
@@ -68,6 +81,7 @@ impl Standing {
             _ => None,
         };
         let ejected = self.out.is_some();
+        self.fail(totals);
         if !ejected || self.recent.is_empty() {
             self.recent.push_back(totals);
         }
@@ -89,6 +103,27 @@ impl Standing {
             worst: worst(&self.recent, totals, ejected),
             in_flight: f64::from(under_way) / self.in_flight.len() as f64,
             silence: seen.silence,
+            failing: f64::from(self.failing.map_or(0, |failing| failing.until)),
+        }
+    }
+
+    /// Takes another second's attempts as a sign that it fails, still or again, or that it works. Without any, nothing is
+    /// known of that second.
+    fn fail(&mut self, totals: (u64, u64)) {
+        let former = self.former.replace(totals).unwrap_or(totals);
+        if let Some(failing) = &mut self.failing {
+            failing.passed = failing.passed.saturating_add(1);
+        }
+        let attempts = totals.0.saturating_sub(former.0);
+        if attempts == 0 {
+            return;
+        }
+        let share = totals.1.saturating_sub(former.1) as f64 / attempts as f64;
+        if share >= FAILS {
+            let failing = self.failing.get_or_insert_default();
+            failing.until = failing.passed + 1;
+        } else if share < WORKS {
+            self.failing = None;
         }
     }
 }
@@ -123,6 +158,32 @@ mod tests {
             let found = worst(recent, totals, ejected);
             assert!((found - expected).abs() < 1e-9, "{totals:?}: {found}");
         }
+    }
+
+    #[test]
+    fn who_fails_does_so_from_the_first_second_to_the_last_until_it_works() {
+        let mut standings = Standings::default();
+        let mut totals = (100, 0);
+        let mut second = |attempts, failures| {
+            totals = (totals.0 + attempts, totals.1 + failures);
+            let seen = Seen {
+                id: 7,
+                totals,
+                ..Seen::default()
+            };
+            let failing = standings.second(&[seen]).pop().unwrap().failing;
+            std::time::Duration::from_secs_f64(failing).as_secs()
+        };
+        let mut course = |seconds: &[(u64, u64)]| {
+            let course = seconds.iter().map(|(all, failed)| second(*all, *failed));
+            course.collect::<Vec<_>>()
+        };
+        // Out for a moment.
+        let moment = [(10, 1), (5, 5), (0, 0), (0, 0), (1, 0), (10, 0)];
+        assert_eq!(course(&moment), [0, 1, 1, 1, 0, 0]);
+        // It fails again when it is let in, and in between as well as not.
+        let again = [(6, 5), (0, 0), (0, 0), (2, 2), (0, 0), (5, 1), (4, 2)];
+        assert_eq!(course(&again), [1, 1, 1, 4, 4, 4, 7]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::clients;
+use super::usual::Restart;
 
 /// The endpoint that faults of one endpoint befall.
 pub(super) const VICTIM: usize = 1;
@@ -58,6 +59,8 @@ pub(crate) struct Conditions {
     pub(crate) patience: Duration,
     /// The pause clients make while they send a body.
     pub(crate) pause: Duration,
+    /// The endpoint that restarts.
+    pub(crate) restart: Option<Restart>,
 }
 
 impl Default for Conditions {
@@ -75,6 +78,7 @@ impl Default for Conditions {
             again: 0,
             patience: Duration::from_secs(5),
             pause: Duration::ZERO,
+            restart: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod clients;
 pub(crate) mod fault;
 mod origin;
+pub(crate) mod usual;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use tidegate::clock::{Instant, SystemClock};
 use tokio::sync::{oneshot, watch};
 
 use self::fault::{Conditions, Fault};
+use self::usual::Usual;
 use crate::support::proxy::Proxy;
 use crate::support::wait::Deadline;
 
@@ -59,10 +61,15 @@ pub(crate) fn interrupted() -> bool {
 pub(crate) struct Drill {
     /// The faults; none, and nothing must be said.
     pub(crate) faults: Vec<Fault>,
+    /// What is usual, when there are none.
+    pub(crate) usual: Usual,
     /// The part of the endpoints' capacity that is asked for before.
     pub(crate) load: f64,
     pub(crate) seed: u64,
 }
+
+/// Cause, subject and confidence.
+type Verdict = (String, String, f64);
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -70,14 +77,14 @@ pub(crate) struct Outcome {
     pub(crate) drill: Drill,
     /// Cause and subject that have to come first; in any order when there are several.
     pub(crate) expected: Vec<(String, String)>,
-    /// Verdicts at the end, most likely first: cause, subject, confidence.
-    pub(crate) found: Vec<(String, String, f64)>,
+    /// Verdicts at the end, most likely first.
+    pub(crate) found: Vec<Verdict>,
     /// Seconds from the fault until the right verdict stood.
     pub(crate) after: Option<f64>,
     /// What came first, each time that changed, with the seconds since the fault.
     pub(crate) course: Vec<(f64, String)>,
-    /// Verdicts while everything was well.
-    pub(crate) early: Vec<(String, String, f64)>,
+    /// Verdicts while everything was well, and when.
+    pub(crate) early: Vec<(f64, Verdict)>,
 }
 
 impl Outcome {
@@ -90,11 +97,12 @@ impl Outcome {
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mark = if self.is_right() { "right" } else { "WRONG" };
-        let Drill { faults, load, seed } = &self.drill;
-        write!(f, "{mark} {faults:?} at {load}, seed {seed}: ")?;
+        let Drill { load, seed, .. } = self.drill;
+        write!(f, "{mark} {} at {load}, seed {seed}", self.drill.name())?;
         match self.after {
-            Some(after) => write!(f, "after {after:.1} s")?,
-            None => write!(f, "not found")?,
+            Some(after) => write!(f, ": after {after:.1} s")?,
+            None if self.expected.is_empty() => {}
+            None => write!(f, ": not found")?,
         }
         for (cause, subject, confidence) in &self.found {
             write!(f, ", {cause} {subject} {confidence:.2}")?;
@@ -102,14 +110,17 @@ impl std::fmt::Display for Outcome {
         for (seconds, first) in &self.course {
             write!(f, "; {seconds:.0} s {first}")?;
         }
-        if !self.early.is_empty() {
-            write!(f, "; while all was well: {:?}", self.early)?;
+        for (seconds, (cause, subject, confidence)) in &self.early {
+            write!(
+                f,
+                "; while all was well, at {seconds:.0} s: {cause} {subject} {confidence:.2}"
+            )?;
         }
         Ok(())
     }
 }
 
-fn is_right(expected: &[(String, String)], found: &[(String, String, f64)]) -> bool {
+fn is_right(expected: &[(String, String)], found: &[Verdict]) -> bool {
     let first: Vec<_> = found.iter().take(expected.len().max(1)).collect();
     let named = |one: &(String, String)| {
         first
@@ -133,14 +144,27 @@ struct World {
     seed: u64,
 }
 
+/// Requests a second that fill `part` of what the endpoints can do.
+fn rate(part: f64) -> f64 {
+    part * (ENDPOINTS * SLOTS) as f64 / SERVICE.as_secs_f64() / UNCACHED
+}
+
 impl Drill {
-    /// Runs it; takes a minute and a quarter.
+    /// What is wrong in it, or what is usual.
+    pub(crate) fn name(&self) -> String {
+        if self.faults.is_empty() {
+            format!("{:?}", self.usual)
+        } else {
+            format!("{:?}", self.faults)
+        }
+    }
+
+    /// Runs it; most take a minute and a quarter.
     pub(crate) fn run(self) -> Outcome {
-        let capacity = (ENDPOINTS * SLOTS) as f64 / SERVICE.as_secs_f64();
         let world = Arc::new(World {
             conditions: watch::Sender::new(Conditions::default()),
             sent: AtomicU64::new(0),
-            rate: self.load * capacity / UNCACHED,
+            rate: rate(self.load),
             seed: self.seed,
         });
         let (told, endpoints) = std::sync::mpsc::channel();
@@ -177,15 +201,44 @@ impl Drill {
         outcome
     }
 
-    fn watch(self, proxy: &Proxy, world: &World, expected: Vec<(String, String)>) -> Outcome {
-        let mut early: Vec<(String, String, f64)> = Vec::new();
-        until(HEALTHY, world, || {
+    /// Lets `long` of what is usual pass; what is said in it, each cause once, with the seconds that had passed.
+    fn all_is_well(&self, proxy: &Proxy, world: &World, long: Duration) -> Vec<(f64, Verdict)> {
+        let mut said: Vec<(f64, Verdict)> = Vec::new();
+        let began = SystemClock.now();
+        until(long, world, || {
+            let time = SystemClock.now().since(began);
+            let conditions = self.usual.at(time, self.load, self.seed);
+            world.conditions.send_if_modified(|now| {
+                let differs = *now != conditions;
+                *now = conditions;
+                differs
+            });
             for verdict in verdicts(proxy) {
-                if !early.iter().any(|(cause, ..)| *cause == verdict.0) {
-                    early.push(verdict);
+                if !said.iter().any(|(_, (cause, ..))| *cause == verdict.0) {
+                    said.push((time.as_secs_f64(), verdict));
                 }
             }
         });
+        said
+    }
+
+    fn watch(self, proxy: &Proxy, world: &World, expected: Vec<(String, String)>) -> Outcome {
+        let healthy = if self.faults.is_empty() {
+            self.usual.lasts()
+        } else {
+            HEALTHY
+        };
+        let early = self.all_is_well(proxy, world, healthy);
+        if self.faults.is_empty() {
+            return Outcome {
+                drill: self,
+                expected,
+                found: verdicts(proxy),
+                after: None,
+                course: Vec::new(),
+                early,
+            };
+        }
         let grows = self.faults.iter().map(|fault| fault.grows());
         let grows = grows.max().unwrap_or_default();
         let stalls = self.faults.iter().find_map(|fault| fault.stalls());
@@ -270,7 +323,7 @@ fn pass(long: Duration) {
 }
 
 /// What is wrong, as the proxy says.
-fn verdicts(proxy: &Proxy) -> Vec<(String, String, f64)> {
+fn verdicts(proxy: &Proxy) -> Vec<Verdict> {
     let answer = proxy.admin_get("/api/v1/diagnosis").json();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let verdicts = answer["verdicts"].as_array().cloned().unwrap_or_default();

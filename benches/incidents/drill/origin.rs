@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::fault::{Bust, Gone, VICTIM};
+use super::usual::Restart;
 use super::{Conditions, DATABASE, ENDPOINTS, SERVICE, SLOTS, World, exponential, sleep};
 
 struct Endpoint {
@@ -45,10 +46,17 @@ pub(super) async fn start(world: &Arc<World>, told: &Sender<SocketAddr>) -> Join
     all
 }
 
-async fn listen(endpoint: Arc<Endpoint>, listener: TcpListener) {
+async fn listen(endpoint: Arc<Endpoint>, mut listener: TcpListener) {
     let mut conditions = endpoint.world.conditions.subscribe();
     let mut connections = JoinSet::new();
     loop {
+        if endpoint.is_away(&endpoint.conditions()) {
+            let address = listener.local_addr().expect("an address");
+            drop(listener);
+            let back = conditions.wait_for(|now| !endpoint.is_away(now)).await;
+            back.expect("the world goes on");
+            listener = TcpListener::bind(address).await.expect("its port");
+        }
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted && endpoint.gone() != Gone::Resets {
@@ -66,15 +74,21 @@ async fn listen(endpoint: Arc<Endpoint>, listener: TcpListener) {
 
 async fn converse(endpoint: Arc<Endpoint>, stream: TcpStream) {
     stream.set_nodelay(true).ok();
+    let mut conditions = endpoint.world.conditions.subscribe();
+    let answers = Arc::clone(&endpoint);
     let service = service_fn(move |request| {
-        let endpoint = Arc::clone(&endpoint);
+        let endpoint = Arc::clone(&answers);
         async move { Ok::<_, Infallible>(endpoint.answer(request).await) }
     });
-    // A connection that breaks is the drill's business.
-    hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .ok();
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // A connection that breaks is the drill's business.
+        _ = &mut connection => return,
+        _ = conditions.wait_for(|now| endpoint.is_away(now)) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.ok();
 }
 
 impl Endpoint {
@@ -88,6 +102,10 @@ impl Endpoint {
         } else {
             Gone::No
         }
+    }
+
+    fn is_away(&self, conditions: &Conditions) -> bool {
+        conditions.restart == Some(Restart::Away(self.number))
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -141,6 +159,11 @@ impl Endpoint {
         let mut all = conditions.service;
         if self.number == VICTIM {
             all *= conditions.victim;
+        }
+        if let Some(Restart::Cold(number, times)) = conditions.restart
+            && number == self.number
+        {
+            all *= times;
         }
         if dear {
             all *= conditions.dear;

@@ -57,6 +57,11 @@ const RARELY: f64 = 0.01;
 /// The exponent of the odds at which failures in a row are halfway to be believed.
 const UNLIKELY_ROW: f64 = 4.0;
 
+/// Seconds of failing, made good elsewhere, that are halfway more than a restart; and failures that were not, and that are
+/// halfway enough to say so at once.
+const RESTART: f64 = 3.0;
+const FELT: f64 = 4.0;
+
 /// It cannot be connected to, its checks fail, or it fails where its peers do not.
 fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     let fact = fact(facts, id);
@@ -74,6 +79,9 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
     } else {
         step(unreachable, 0.4) * few
     };
+    // Where nobody felt it, it may have been started anew.
+    let lasts = step(fact.failing, RESTART).max(step(tally.failed, FELT));
+    let by_failures = by_failures * lasts;
     let confidence = if fact.unhealthy {
         by_failures.max(0.9)
     } else if fact.ejected && peers.asked {
@@ -82,7 +90,7 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
         let chance = -fact.failures * peers.failing.max(RARELY).log10();
         let suddenly = 0.7 * step(fact.worst - peers.failing, 0.4) * step(chance, UNLIKELY_ROW);
         let before = 0.55 * step(apart.max(0.0), 0.2);
-        by_failures.max(before).max(suddenly)
+        by_failures.max(before.max(suddenly) * lasts)
     } else {
         by_failures
     };
@@ -102,6 +110,7 @@ fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
                 "ratio",
                 peers.asked.then_some(peers.failing),
             ),
+            number("seconds of failing", fact.failing, "s", None),
             number("no connection", unreachable, "ratio", None),
             number("requests it does not answer", unanswered, "requests", None),
             number(

@@ -30,6 +30,9 @@ pub struct EndpointFact {
     /// For how many seconds it has answered nothing of what it was asked.
     #[serde(default)]
     pub silence: f64,
+    /// For how many seconds it was seen to fail since it last worked. One that is ejected is not asked, and not seen.
+    #[serde(default)]
+    pub failing: f64,
 }
 
 /// How the proxy itself fares.

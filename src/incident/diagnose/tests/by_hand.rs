@@ -43,7 +43,7 @@ fn an_endpoint_that_was_ejected_at_once_is_down_unless_its_peers_fail_as_well() 
         }
         history.tick(true);
     }
-    let found = |peers: [(f64, f64); 2]| {
+    let found_after = |failing: f64, peers: [(f64, f64); 2]| {
         let [one, other] = peers;
         let endpoints = [(0, true, (1.0, 40.0)), (1, false, one), (2, false, other)];
         let endpoints = endpoints.map(|(id, ejected, (worst, attempts))| EndpointFact {
@@ -52,14 +52,19 @@ fn an_endpoint_that_was_ejected_at_once_is_down_unless_its_peers_fail_as_well() 
             worst,
             failures: worst * 5.0,
             attempts,
+            failing,
             ..EndpointFact::default()
         });
         let verdicts = diagnose(&Facts::new(&history, &endpoints, Proxy::default()));
         let named = verdicts.iter().map(|one| (one.cause, one.subject));
         named.collect::<Vec<_>>()
     };
+    // It was let in again, and failed again.
+    let found = |peers| found_after(6.0, peers);
     let down = [(Cause::EndpointDown, Subject::Endpoint(0))];
     assert_eq!(found([(0.0, 40.0), (0.0, 40.0)]), down);
+    let restarted = found_after(2.0, [(0.0, 40.0), (0.0, 40.0)]);
+    assert_eq!(restarted, [], "it was started anew");
     assert_eq!(found([(0.8, 40.0), (0.0, 40.0)]), down, "one peer is well");
     assert_eq!(found([(0.8, 40.0), (0.9, 40.0)]), []);
     assert_eq!(
