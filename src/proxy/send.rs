@@ -1,8 +1,8 @@
 //! One attempt: an endpoint, a connection to it, and the exchange up to the response's head.
 //!
 //! An endpoint that cannot be connected to is passed over for another: nothing was sent. A pooled connection
-//! that turns out closed before a byte was answered is replaced by a fresh one, when the request may be
-//! repeated (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+//! that turns out closed before a byte was answered is replaced by a fresh one, when nothing was sent on it or the
+//! request may be repeated (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1); to another endpoint, if that one is gone.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -55,8 +55,7 @@ pub(super) async fn send(
                 Some(conn) => (first, conn),
                 None => Box::pin(connect_h1(track, route, sending, first)).await?,
             };
-            let result = send_h1(track, route, &lease, conn, outbound, sending).await;
-            Ok((lease, result))
+            send_h1(track, route, lease, conn, outbound, sending).await
         }
         Protocol::Http2 => {
             Box::pin(async {
@@ -288,11 +287,11 @@ async fn any_h2(
 async fn send_h1(
     track: &mut Track,
     route: &LiveRoute,
-    lease: &Lease,
+    lease: Lease,
     conn: Box<H1Conn>,
     outbound: Box<Outbound>,
     sending: &mut Sending,
-) -> Result<Response<Upstream>, Failure> {
+) -> Result<(Lease, Result<Response<Upstream>, Failure>), Unsent> {
     let reused = conn.reused;
     let Outbound {
         mut request,
@@ -303,7 +302,7 @@ async fn send_h1(
     attach_interim(&mut request, &interim);
     let unsent = match exchange_h1(conn, request, sending).await {
         Err(Failure::Closed(unsent)) if reused => unsent,
-        other => return other,
+        other => return Ok((lease, other)),
     };
     Box::pin(async move {
         let copied = || {
@@ -313,12 +312,12 @@ async fn send_h1(
             Some(request)
         };
         let Some(request) = unsent.map(|request| *request).or_else(copied) else {
-            return Err(Failure::Closed(None));
+            return Ok((lease, Err(Failure::Closed(None))));
         };
-        let fresh = fresh_h1(route, lease, sending).await;
-        let conn = fresh.map_err(|_unconnected| Failure::Closed(None))?;
+        let (lease, conn) = connect_h1(track, route, sending, lease).await?;
         track.count_attempt();
-        exchange_h1(conn, request, sending).await
+        let result = exchange_h1(conn, request, sending).await;
+        Ok((lease, result))
     })
     .await
 }

@@ -1,12 +1,13 @@
 //! Endpoints: how one is picked, found, checked and given up, and how long it is waited for.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Write};
-use std::net::SocketAddr;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::http_origin::{Flavour, Origin};
@@ -342,7 +343,45 @@ fn a_connection_closed_as_the_request_arrives_is_replaced_by_a_new_one() {
     assert!(post.status == 200 || post.status == 502, "{}", post.status);
 }
 
-fn say_socket(socket: UnixStream) {
+#[test]
+fn what_was_not_sent_to_an_endpoint_that_goes_is_sent_to_another() {
+    let stays = Origin::saying("stays");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let goes = listener.local_addr().expect("an address");
+    let (connected, connection) = mpsc::channel();
+    let accepting = std::thread::spawn(move || {
+        let (socket, _) = listener.accept().expect("a connection");
+        connected.send(socket.try_clone().expect("a socket")).ok();
+        say_socket(socket);
+        // The listener is closed here as well.
+    });
+    let proxy = Proxy::start(&format!(
+        "[server]\nworkers = 1\n[upstreams.app]\nendpoints = [\"{}\", \"{goes}\"]\n\
+         balance = \"round-robin\"\nretry = {{ mode = \"off\" }}\n",
+        stays.address()
+    ));
+    // Of two, one is each endpoint's, and its connection is kept.
+    let mut clients = [proxy.client(), proxy.client()];
+    let mut said = clients.each_mut().map(|client| client.get("/").text());
+    said.sort_unstable();
+    assert_eq!(said, ["socket", "stays"]);
+    let connection = connection.recv().expect("a connection");
+    // The requests are there before the connection's end is, and both before the proxy looks.
+    proxy.signal(Signal::STOP);
+    eventually("it stands still", PATIENCE, || proxy.is_stopped());
+    for client in &mut clients {
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nonce");
+    }
+    connection.shutdown(Shutdown::Both).expect("it is open");
+    accepting.join().expect("it ends");
+    proxy.signal(Signal::CONT);
+    for client in &mut clients {
+        let answer = client.response("POST");
+        assert_eq!((answer.status, answer.text()), (200, "stays".to_owned()));
+    }
+}
+
+fn say_socket(socket: impl Read + Write) {
     let mut reader = BufReader::new(socket);
     while let Ok(Some(_)) = wire::read_head(&mut reader) {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsocket";

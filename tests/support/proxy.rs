@@ -243,6 +243,14 @@ impl Proxy {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }
 
+    /// Whether a signal has stopped it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Waits until the process ends.
     #[track_caller]
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
