@@ -60,9 +60,12 @@ pub(super) async fn send(
         Protocol::Http2 => {
             Box::pin(async {
                 let first = first(track, route, sending)?;
-                let (lease, conn) = connect_h2(track, route, sending, first).await?;
+                let (lease, ready) = ready_h2(track, route, sending, first).await?;
                 track.count_attempt();
-                let result = send_h2(conn, outbound, sending).await;
+                let result = match ready {
+                    Ok((conn, count)) => send_h2(conn, count, outbound, sending).await,
+                    Err(failure) => Err(failure),
+                };
                 Ok((lease, result))
             })
             .await
@@ -187,9 +190,13 @@ pub(super) async fn copy(
             exchange_h1(conn, request, sending).await
         }
         Protocol::Http2 => {
-            let conn = any_h2(route, &lease, sending).await.ok()?;
+            let mut conn = any_h2(route, &lease, sending).await.ok()?;
+            let count = StreamCount::new(&conn.state);
+            takes_stream(&mut conn, sending)
+                .await
+                .filter(|takes| *takes)?;
             sending.begun = sending.worker.now();
-            send_h2(conn, outbound, sending).await
+            send_h2(conn, count, outbound, sending).await
         }
     };
     Some((lease, response.ok()?))
@@ -388,23 +395,49 @@ fn failure(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -
     }
 }
 
+/// An HTTP/2 connection that takes another stream. One that the endpoint has begun to close does not, though what is
+/// under way on it may last long (RFC 9113 section 6.8); it is left to that, and another is made.
+async fn ready_h2(
+    track: &mut Track,
+    route: &LiveRoute,
+    sending: &mut Sending,
+    first: Lease,
+) -> Result<(Lease, Result<(H2Conn, StreamCount), Failure>), Unsent> {
+    let mut lease = first;
+    for _ in 0..MAX_ENDPOINTS {
+        let (connected, mut conn) = connect_h2(track, route, sending, lease).await?;
+        let count = StreamCount::new(&conn.state);
+        match takes_stream(&mut conn, sending).await {
+            Some(true) => return Ok((connected, Ok((conn, count)))),
+            Some(false) => conn.state.closed.set(true),
+            None => return Ok((connected, Err(Failure::TimedOut))),
+        }
+        lease = connected;
+    }
+    Ok((lease, Err(Failure::Broken)))
+}
+
+/// Whether the connection takes another stream, once it does or never will; none when that lasts too long.
+async fn takes_stream(conn: &mut H2Conn, sending: &mut Sending) -> Option<bool> {
+    poll_fn(|cx| {
+        if let Poll::Ready(ready) = conn.sender.poll_ready(cx) {
+            return Poll::Ready(Some(ready.is_ok()));
+        }
+        sending.poll_expired(cx).map(|()| None)
+    })
+    .await
+}
+
 /// One exchange on a stream of an HTTP/2 connection, up to the response's head.
 async fn send_h2(
     mut conn: H2Conn,
+    count: StreamCount,
     outbound: Box<Outbound>,
     sending: &mut Sending,
 ) -> Result<Response<Upstream>, Failure> {
     let Outbound {
         request, interim, ..
     } = *outbound;
-    let count = StreamCount::new(&conn.state);
-    poll_fn(|cx| {
-        if let Poll::Ready(ready) = conn.sender.poll_ready(cx) {
-            return Poll::Ready(ready.map_err(|_gone| Failure::Broken));
-        }
-        sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
-    })
-    .await?;
     let (head, body) = request.into_parts();
     let empty = http_body::Body::is_end_stream(&body);
     let sent = conn

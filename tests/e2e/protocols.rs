@@ -7,6 +7,7 @@ use crate::support::http_origin::{Flavour, Origin};
 use crate::support::proxy::Proxy;
 use crate::support::raw_origin::RawOrigin;
 use crate::support::reply::Reply;
+use crate::support::wait::{PATIENCE, eventually};
 
 #[test]
 fn http2_with_prior_knowledge_shares_the_listener_with_http1() {
@@ -193,4 +194,61 @@ fn trailers_of_an_http1_origin_end_an_exchange_and_keep_both_connections() {
     assert_eq!(origin.connections(), 1);
     let answered = |line: &serde_json::Value| line["outcome"] == "answered";
     proxy.access_log_entry("a whole exchange", answered);
+}
+
+/// Answers on an HTTP/2 connection: `/long` begins to be and never ends, and with it begins the end of the connection,
+/// which takes no further stream; anything else is answered with what it was asked.
+async fn long_goodbye(socket: tokio::net::TcpStream) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(socket).await?;
+    let mut open = Vec::new();
+    while let Some(accepted) = connection.accept().await {
+        let (request, mut respond) = accepted?;
+        let path = request.uri().path().to_owned();
+        let mut body = respond.send_response(http::Response::new(()), false)?;
+        let is_long = path == "/long";
+        body.send_data(path.into_bytes().into(), !is_long)?;
+        if is_long {
+            open.push(body);
+            connection.graceful_shutdown();
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_takes_no_more_streams_is_left_to_those_it_has() {
+    let (bound, address) = std::sync::mpsc::channel();
+    let (connected, connections) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.spawn(async move {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a free port");
+        bound.send(listener.local_addr().expect("an address")).ok();
+        while let Ok((socket, _)) = listener.accept().await {
+            connected.send(()).ok();
+            tokio::spawn(long_goodbye(socket));
+        }
+    });
+    let address = address.recv().expect("the origin starts");
+    let proxy = Proxy::start(&format!(
+        "[server]\nworkers = 1\n[upstreams.app]\nendpoints = [\"{address}\"]\nprotocol = \"http2\"\n\
+         retry = {{ mode = \"off\" }}\n"
+    ));
+    let mut long = proxy.client();
+    long.send(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut client = proxy.client();
+    let mut used = 0;
+    eventually("another connection is made", PATIENCE, || {
+        let answer = client.request("POST", "/short", &[], b"once");
+        assert_eq!((answer.status, answer.text()), (200, "/short".to_owned()));
+        used += connections.try_iter().count();
+        used == 2
+    });
+    let answer = client.request("POST", "/short", &[], b"once");
+    assert_eq!(answer.status, 200);
+    assert_eq!(used + connections.try_iter().count(), 2);
 }

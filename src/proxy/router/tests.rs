@@ -76,6 +76,7 @@ fn router(specs: &[&str]) -> Router {
         slos: Vec::new(),
         routes: specs.iter().map(|spec| route(spec)).collect(),
         usage: Default::default(),
+        shared: None,
         telemetry: Telemetry::default(),
     })
 }
