@@ -18,6 +18,7 @@ postgresql      pg_ctlcluster  keeps a usage ledger
 procps          ps       looks at processes from outside
 prometheus      prometheus  scrapes the proxy, and checks its rules and dashboards (promtool)
 python3         python3  scripts that check documents and examples
+redis-server    redis-server  lets processes share quotas
 tmux            tmux     a terminal for tidegate top
 util-linux      taskset  pins a benchmark process to a core, and ends it with its parent (setpriv)
 varnish         varnishd  peer in the benchmark, as a cache

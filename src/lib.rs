@@ -30,6 +30,8 @@ pub mod config;
 pub mod discovery;
 pub mod engine;
 #[cfg(feature = "proxy")]
+pub mod fleet;
+#[cfg(feature = "proxy")]
 pub mod incident;
 #[cfg(feature = "layer")]
 pub mod layer;

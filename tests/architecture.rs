@@ -48,7 +48,8 @@ const TABLE: [(&str, Uses); 18] = [
         "usage",
         Only(&["observe", "measure", "clients", "engine", "config"]),
     ),
-    ("fleet", Only(&["engine", "cache", "incident"])),
+    // The plan says where it meets.
+    ("fleet", Only(&["engine", "config"])),
     (
         "proxy",
         Only(&["engine", "cache", "clients", "observe", "config"]),

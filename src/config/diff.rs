@@ -102,7 +102,7 @@ const NEED_RESTART: [(&str, Option<&str>); 6] = [
 pub fn diff(old: &Plan, new: &Plan) -> Changes {
     let mut changes = Vec::new();
     let (before, after) = (explain::to_json(old), explain::to_json(new));
-    for table in ["server", "admin", "telemetry", "usage"] {
+    for table in ["server", "admin", "telemetry", "usage", "shared"] {
         compare(table, "", before.get(table), after.get(table), &mut changes);
     }
     let (old_notify, new_notify) = (before.get("notify"), after.get("notify"));
@@ -117,6 +117,12 @@ pub fn diff(old: &Plan, new: &Plan) -> Changes {
     let (store, newer) = (&old.usage.store, &new.usage.store);
     if store != newer && store.to_string() == newer.to_string() {
         changes.push(value("usage", "store", hidden(), hidden()));
+    }
+    if let (Some(old), Some(new)) = (&old.shared, &new.shared)
+        && old != new
+        && old.shown == new.shown
+    {
+        changes.push(value("shared", "redis", hidden(), hidden()));
     }
     let names = |plan: &Plan| Some(plan.tiers.join(", "));
     if old.tiers != new.tiers {

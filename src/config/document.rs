@@ -1,7 +1,6 @@
 //! The document between text and `Raw`: a tree in which every entry knows its place.
 //!
-//! Here flags are written into the tree, keys that this version does not carry out are refused, and entries
-//! already reported are taken out so that the rest can be read. Depends on `toml`'s document types.
+//! Here flags are written into the tree, and entries already reported are taken out so that the rest can be read. Depends on `toml`'s document types.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -24,61 +23,6 @@ pub(crate) struct Dropped {
     pub(crate) table: Range<usize>,
     /// The keys down to it, from the top. Positions in lists are left out.
     pub(crate) keys: Vec<String>,
-}
-
-/// Keys of the configuration's contract that this version does not carry out.
-///
-/// An accepted but unenforced protection is worse than none, so each of these is an error. **Whoever carries
-/// one out strikes it off here** and adds it to `raw`. `*` stands for any name or element.
-const NOT_YET: [&[&str]; 1] = [&["shared"]];
-
-/// Takes every key out that this version does not carry out, and reports it.
-pub(crate) fn refuse_not_yet(root: &mut Spanned<DeTable<'_>>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for path in NOT_YET {
-        refuse_in_table(root.get_mut(), path, &mut findings);
-    }
-    findings
-}
-
-fn refuse_in_table(table: &mut DeTable<'_>, path: &[&str], findings: &mut Vec<Finding>) {
-    match path {
-        [] => {}
-        [key] => {
-            if let Some((place, _)) = table.remove_entry(*key) {
-                findings.push(Finding {
-                    span: place.span(),
-                    message: format!("`{key}` is not carried out by this version yet"),
-                    hint: Some(
-                        "take it out: what is written here and not enforced would mislead"
-                            .to_owned(),
-                    ),
-                });
-            }
-        }
-        ["*", rest @ ..] => {
-            for (_, value) in table.iter_mut() {
-                refuse_in_value(value.get_mut(), rest, findings);
-            }
-        }
-        [key, rest @ ..] => {
-            if let Some(value) = table.get_mut(*key) {
-                refuse_in_value(value.get_mut(), rest, findings);
-            }
-        }
-    }
-}
-
-fn refuse_in_value(value: &mut DeValue<'_>, path: &[&str], findings: &mut Vec<Finding>) {
-    match (value, path) {
-        (DeValue::Table(table), _) => refuse_in_table(table, path, findings),
-        (DeValue::Array(array), ["*", rest @ ..]) => {
-            for element in array.iter_mut() {
-                refuse_in_value(element.get_mut(), rest, findings);
-            }
-        }
-        _ => {}
-    }
 }
 
 /// Keys whose value is a list.

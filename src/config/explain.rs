@@ -27,7 +27,7 @@ use super::plan::{
 use super::raw::{
     Raw, RawAdmin, RawBalance, RawCertificate, RawClientTls, RawDiscover, RawEdits, RawEndpoint,
     RawHealth, RawListen, RawMatch, RawProtocol, RawRewrite, RawRoute, RawRouteHeaders, RawSecret,
-    RawServer, RawServerTls, RawTier, RawUpstream, RawUsage, Spanned,
+    RawServer, RawServerTls, RawShared, RawTier, RawUpstream, RawUsage, Spanned,
 };
 use super::units::{Size, Time};
 
@@ -137,6 +137,11 @@ fn raw(plan: &Plan) -> Raw {
             .map(|one| notify::notify(one).into())
             .collect(),
         usage: Some(usage(&plan.usage)),
+        shared: plan.shared.as_ref().map(|redis| {
+            let redis = RawSecret::Literal(redis.to_string());
+            let redis = Some(redis.into());
+            RawShared { redis }.into()
+        }),
         telemetry: telemetry::telemetry(&plan.telemetry),
     }
 }

@@ -59,11 +59,10 @@ impl Source {
         fd_limit: usize,
     ) -> Result<Plan, Diagnostics> {
         let texts = self.texts(text);
-        let (mut document, mut findings) = match self.document(&texts) {
+        let (document, mut findings) = match self.document(&texts) {
             Ok(parsed) => parsed,
             Err(finding) => return Err(texts.diagnose(vec![finding])),
         };
-        findings.extend(document::refuse_not_yet(&mut document));
         let (raw, dropped) = read_shape(document, &mut findings);
         let mut plan = None;
         if let Some(raw) = raw {

@@ -9,6 +9,7 @@ mod clients;
 mod notify;
 mod protection;
 mod rate_limit;
+mod shared;
 mod slo;
 mod telemetry;
 
@@ -26,6 +27,7 @@ pub use self::clients::{Clients, Identify, Jwks, Jwt, Known};
 pub use self::notify::{Notify, Webhook};
 pub use self::protection::{HedgeAfter, Outlier, Retry, RouteBreaker};
 pub use self::rate_limit::{Per, RateLimit};
+pub use self::shared::Redis;
 pub use self::slo::Slo;
 pub use self::telemetry::{
     AccessLog, Exporters, LogTarget, Otlp, OtlpProtocol, Spill, Splunk, Telemetry, Zipkin,
@@ -63,6 +65,8 @@ pub struct Plan {
     pub routes: Vec<Arc<Route>>,
     /// The ledger of who used what.
     pub usage: Usage,
+    /// Where the processes of a fleet meet.
+    pub shared: Option<Redis>,
     /// What is written where.
     pub telemetry: Telemetry,
 }

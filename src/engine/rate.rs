@@ -5,11 +5,15 @@
 //!
 //! Depends on policy and model.
 
+mod shared;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use self::shared::Shared;
+pub use self::shared::{EVERY, Fleet, Report};
 use super::circuit::Mode;
 use crate::model::{RateLimitId, Reason, Rejection, Unit};
 use crate::policy::rate::Limiter;
@@ -77,6 +81,8 @@ pub struct Settings {
     pub count_cache_hits: bool,
     /// Keys that are told apart.
     pub max_keys: usize,
+    /// Whether the processes of a fleet share it.
+    pub shared: bool,
 }
 
 /// What a plan says of a policy.
@@ -102,6 +108,7 @@ pub struct Limit {
     shape: String,
     state: Arc<State>,
     counts: Arc<Counts>,
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug)]
@@ -144,7 +151,7 @@ impl Counts {
 
 impl Limit {
     /// A policy of which nothing was used.
-    fn new(described: Described<'_>, former: Option<&Arc<Self>>) -> Arc<Self> {
+    fn new(described: Described<'_>, former: Option<&Arc<Self>>, fleet: &Arc<Fleet>) -> Arc<Self> {
         let Described {
             name,
             id,
@@ -159,6 +166,10 @@ impl Limit {
         let shape = format!("{per} {} {kind}", settings.cost.as_str());
         let same = former.filter(|former| former.shape == shape);
         let max_keys = settings.max_keys;
+        let pending = same.and_then(|same| same.shared.clone());
+        let shared = settings
+            .shared
+            .then(|| pending.unwrap_or_else(|| Shared::new(fleet, max_keys)));
         let state = same.filter(|same| same.state.max_keys == max_keys);
         let state = state.map_or_else(
             || {
@@ -174,6 +185,7 @@ impl Limit {
             settings,
             shape,
             state,
+            shared,
         })
     }
 
@@ -249,9 +261,10 @@ impl Limit {
     /// Asks for one request of `key`: takes it, where requests are counted.
     fn ask(&self, key: u64, now: Moment) -> Standing {
         let (limiter, quota) = (&self.state.limiter, &self.settings.quota);
-        let standing = match self.settings.cost {
-            Cost::Requests => limiter.take(quota, key, now, 1),
-            Cost::UpstreamTime | Cost::Bytes => limiter.peek(quota, key, now),
+        let standing = match (self.settings.cost, &self.shared) {
+            (Cost::Requests, None) => limiter.take(quota, key, now, 1),
+            (Cost::Requests, Some(shared)) => shared.take(limiter, quota, key, now),
+            (Cost::UpstreamTime | Cost::Bytes, _) => self.peek(key, now),
         };
         if let Some(stripe) = self.counts.stripe(key) {
             let counters = if standing.passed {
@@ -270,8 +283,16 @@ impl Limit {
         if self.settings.cost == Cost::Requests {
             let (limiter, quota) = (&self.state.limiter, &self.settings.quota);
             limiter.refund(quota, key, now, 1);
-            self.settled(key);
+            self.settled(key, -1);
         }
+    }
+
+    /// How `key` stands.
+    fn peek(&self, key: u64, now: Moment) -> Standing {
+        let quota = &self.settings.quota;
+        let shared = self.shared.as_ref();
+        let quota = shared.map_or(*quota, |shared| shared.quota(quota));
+        self.state.limiter.peek(&quota, key, now)
     }
 
     fn charge(&self, key: u64, now: Moment, spent: Spent) {
@@ -285,10 +306,14 @@ impl Limit {
         };
         let (limiter, quota) = (&self.state.limiter, &self.settings.quota);
         limiter.charge(quota, key, now, parts);
-        self.settled(key);
+        self.settled(key, i64::try_from(parts).unwrap_or(i64::MAX));
     }
 
-    fn settled(&self, key: u64) {
+    /// What was used of `key` has changed by so many units.
+    fn settled(&self, key: u64, units: i64) {
+        if let Some(shared) = &self.shared {
+            shared.add(&self.settings.quota, key, units);
+        }
         if let Some(stripe) = self.counts.stripe(key) {
             stripe.settled.fetch_add(1, Ordering::Relaxed);
         }
@@ -381,8 +406,7 @@ impl Shares {
             for share in &mut shares {
                 if std::mem::take(&mut share.open) && share.limit.settings.cost == Cost::Requests {
                     share.limit.give_back(share.key, now);
-                    let quota = &share.limit.settings.quota;
-                    let after = share.limit.state.limiter.peek(quota, share.key, now);
+                    let after = share.limit.peek(share.key, now);
                     share.standing.remaining = after.remaining;
                     share.standing.reset = after.reset;
                 }
@@ -444,20 +468,29 @@ impl Shares {
 
 /// The policies of the running plan.
 #[derive(Debug, Default)]
-pub struct Limits(Mutex<HashMap<Arc<str>, Arc<Limit>>>);
+pub struct Limits {
+    known: Mutex<HashMap<Arc<str>, Arc<Limit>>>,
+    fleet: Arc<Fleet>,
+}
 
 impl Limits {
+    /// The fleet that shares some of them.
+    #[must_use]
+    pub const fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
     /// The policies that are described so, in this order, with what was used of those that were there before.
     pub fn apply<'a>(
         &self,
         described: impl Iterator<Item = Described<'a>>,
         now: Moment,
     ) -> Vec<Arc<Limit>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let limits: Vec<Arc<Limit>> = described
             .map(|one| {
                 let former = known.get(one.name);
-                let limit = Limit::new(one, former);
+                let limit = Limit::new(one, former, &self.fleet);
                 if let Some(former) = former.filter(|former| former.shape == limit.shape)
                     && !Arc::ptr_eq(&former.state, &limit.state)
                 {

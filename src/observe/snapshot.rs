@@ -37,6 +37,19 @@ pub struct Snapshot {
     pub isolations: Vec<(&'static str, usize)>,
     /// The usage ledger.
     pub usage: UsageView,
+    /// Where quotas are shared: how that goes.
+    pub fleet: Option<FleetView>,
+}
+
+/// How the processes of a fleet share quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetView {
+    /// Whether they can be told.
+    pub up: bool,
+    /// How many there are, or were last.
+    pub processes: u32,
+    /// How often they could not be told.
+    pub errors: u64,
 }
 
 /// How the usage ledger fares.

@@ -9,6 +9,7 @@
 mod calendar;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod pending;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 use std::time::Duration;
 
 pub use self::calendar::Moment;
+pub use self::pending::Pending;
 use self::table::Table;
 
 /// What a quota is measured over.
@@ -118,6 +120,18 @@ impl Quota {
     #[must_use]
     pub const fn burst(&self) -> u64 {
         self.burst
+    }
+
+    /// One of `parts` equal parts of a sliding quota; of a burst too small for all of them, one unit.
+    #[must_use]
+    pub fn part(&self, parts: u32) -> Self {
+        let parts = parts.max(1);
+        Self {
+            amount: (self.amount / u64::from(parts)).max(1),
+            burst: (self.burst / u64::from(parts)).max(1),
+            interval: self.interval * f64::from(parts),
+            ..*self
+        }
     }
 
     /// Whether it counts within the calendar's days or months.
@@ -253,6 +267,46 @@ impl Limiter {
             .filter(|(_, used)| *used > 0)
     }
 
+    /// What `key` has used, in the measure of [`Limiter::used`].
+    #[must_use]
+    pub fn used_by(&self, quota: &Quota, key: u64, now: Moment) -> u64 {
+        let clock = Clock::new(quota, now);
+        self.table.get(key).map_or(0, |word| clock.used(word))
+    }
+
+    /// `key` has used `used` (in the measure of [`Limiter::used`]), as everybody knows who shares the quota, and what
+    /// is `pending` besides, in units.
+    pub fn learn(
+        &self,
+        quota: &Quota,
+        key: u64,
+        now: Moment,
+        used: u64,
+        pending: impl Fn() -> i64,
+    ) {
+        let clock = Clock::new(quota, now);
+        self.table.update(key, |_| {
+            let pending = pending();
+            let price = clock.price(pending.unsigned_abs());
+            let used = if pending < 0 {
+                used.saturating_sub(price)
+            } else {
+                used.saturating_add(price)
+            };
+            Some(clock.word(used))
+        });
+    }
+
+    /// What `units` are in the measure of [`Limiter::used`].
+    #[must_use]
+    pub fn price(quota: &Quota, units: u64) -> u64 {
+        if quota.is_calendar() {
+            units
+        } else {
+            quota.time(units)
+        }
+    }
+
     /// Puts back what [`Limiter::used`] gave, `used` being what of it still counts at `now`. Never lowers what
     /// a key has used meanwhile.
     pub fn restore(&self, quota: &Quota, key: u64, now: Moment, used: u64) {
@@ -298,10 +352,7 @@ impl<'a> Clock<'a> {
     }
 
     fn price(&self, cost: u64) -> u64 {
-        match self.calendar {
-            None => self.quota.time(cost),
-            Some(_) => cost,
-        }
+        Limiter::price(self.quota, cost)
     }
 
     fn used(&self, word: u64) -> u64 {

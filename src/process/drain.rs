@@ -49,6 +49,7 @@ impl Process {
         for worker in self.workers.drain(..) {
             worker.join();
         }
+        self.meeting.end().await;
         self.quotas.write();
         self.caches.close(CACHE_PATIENCE);
         if !self.collector.stop(OBSERVER_PATIENCE) {

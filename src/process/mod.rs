@@ -16,6 +16,7 @@ mod isolations;
 mod issuers;
 mod listeners;
 mod load;
+mod meeting;
 mod memory;
 mod nodes;
 mod parts;
@@ -53,7 +54,7 @@ use crate::observe::host::Host;
 use crate::observe::status::Status;
 use crate::observe::timeline::Timelines;
 use crate::proxy::listener::Bound;
-use crate::proxy::live::{Connections, Connectors, Live, States};
+use crate::proxy::live::{Connections, Connectors, Live};
 use crate::proxy::worker::{self, Handle, Shared};
 use crate::usage::Ledger;
 use crate::usage::writer::Writer;
@@ -62,7 +63,7 @@ pub use handover::Inherited;
 
 use self::incidents::Promises;
 use self::load::Lags;
-use self::parts::{check_tls, collector, described, drawer, host, rate_limits, shared, watch};
+use self::parts::{check_tls, collector, drawer, host, shared, states, watch};
 use self::quotas::Quotas;
 use self::state::State;
 
@@ -111,6 +112,7 @@ struct Process {
     upstreams: Arc<Upstreams>,
     routes: Routes,
     limits: Limits,
+    meeting: meeting::Meeting,
     quotas: Arc<Quotas>,
     keeper: Arc<isolations::Keeper>,
     caches: Arc<Caches>,
@@ -207,12 +209,7 @@ impl Process {
         let routes = Routes::default();
         let limits = Limits::default();
         let caches = Arc::new(Caches::default());
-        let states = States {
-            upstreams: upstreams.apply(&plan, &directories, SystemClock.now()),
-            routes: routes.apply(described(&plan), SystemClock.now()),
-            limits: limits.apply(rate_limits(&plan, &directories), quotas::now()),
-            caches: caches.apply(&plan.caches),
-        };
+        let states = states(&plan, &directories, &upstreams, &routes, &limits, &caches);
         let status = Arc::new(Status::new(SystemClock));
         let state = Arc::new(State::open(&plan, Arc::clone(&status))?);
         promises.begin(&plan, &directories, &events, collector.exports(), &state);
@@ -237,19 +234,23 @@ impl Process {
             Arc::clone(&state),
         );
         let quotas = Quotas::new(state, Arc::clone(&shared));
+        let meeting = meeting::Meeting::new(limits.fleet());
         let mut process = Self {
             source,
             fd_limit,
             plan: Arc::new(ArcSwap::new(Arc::clone(&plan))),
-            views: Arc::new(snapshot::Views::new(
-                Arc::clone(&shared),
-                Arc::clone(&upstreams),
-                Arc::clone(&latest),
-                Arc::clone(&promises.objectives),
-                Arc::clone(&promises.bundles),
-                Arc::clone(&caches),
-                Arc::clone(&ledger.health),
-            )),
+            views: Arc::new(snapshot::Views {
+                shared: Arc::clone(&shared),
+                upstreams: Arc::clone(&upstreams),
+                latest: Arc::clone(&latest),
+                objectives: Arc::clone(&promises.objectives),
+                bundles: Arc::clone(&promises.bundles),
+                caches: Arc::clone(&caches),
+                usage: Arc::clone(&ledger.health),
+                fleet: Arc::clone(&meeting.fleet),
+                meeting: Arc::clone(&meeting.health),
+                listeners: std::sync::Mutex::default(),
+            }),
             shared,
             workers: Vec::new(),
             listeners: HashMap::new(),
@@ -257,6 +258,7 @@ impl Process {
             upstreams,
             routes,
             limits,
+            meeting,
             caches,
             directories,
             collector,
@@ -284,8 +286,10 @@ impl Process {
     }
 
     /// Starts what goes on beside requests: health checks, the beat, keys of issuers, what outlives the process.
-    fn begin_tasks(&self, lags: Arc<Lags>, events: Arc<Events>) {
+    fn begin_tasks(&mut self, lags: Arc<Lags>, events: Arc<Events>) {
         let checks = Checks::new(check_tls, seed());
+        self.meeting
+            .begin(&self.plan, &self.shared, Arc::clone(&events), seed());
         let upstreams = Arc::clone(&self.upstreams);
         tokio::spawn(checks.supervise(upstreams, Arc::clone(&self.changed)));
         tokio::spawn(heartbeat::run(

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 
+use super::quotas;
+use crate::cache::Caches;
 use crate::clock::SystemClock;
 use crate::config::plan::{self, HedgeAfter, Plan};
 use crate::discovery::health::Tls;
 use crate::engine::overload::{Overload, Pulse};
-use crate::engine::rate;
+use crate::engine::rate::{self, Limits};
 use crate::engine::registry::Directories;
-use crate::engine::route::Described;
+use crate::engine::route::{Described, Routes};
 use crate::engine::upstream::{EndpointState, Upstreams};
 use crate::incident::watch::{AskProxy, Latest, Watch};
 use crate::model::RateLimitId;
@@ -21,7 +23,7 @@ use crate::observe::accounts::KnownClient;
 use crate::observe::collector::{Collector, Tap};
 use crate::observe::host::Host;
 use crate::observe::timeline::{Drawer, Timelines};
-use crate::proxy::live::Live;
+use crate::proxy::live::{Live, States};
 use crate::proxy::worker::Shared;
 
 /// What the workers of `plan` share.
@@ -37,6 +39,24 @@ pub(super) fn shared(plan: &Plan, live: Live) -> Shared {
         isolations: Arc::default(),
         pulses: (0..workers).map(|_| Pulse::default()).collect(),
         upstream_connections: (0..workers).map(|_| ArcSwap::default()).collect(),
+    }
+}
+
+/// The states that `plan` goes on with: those that are there, as far as it still has them.
+pub(super) fn states(
+    plan: &Arc<Plan>,
+    directories: &Directories,
+    upstreams: &Upstreams,
+    routes: &Routes,
+    limits: &Limits,
+    caches: &Caches,
+) -> States {
+    let now = SystemClock.now();
+    States {
+        upstreams: upstreams.apply(plan, directories, now),
+        routes: routes.apply(described(plan), now),
+        limits: limits.apply(rate_limits(plan, directories), quotas::now()),
+        caches: caches.apply(&plan.caches),
     }
 }
 
@@ -97,7 +117,7 @@ pub(super) fn host(plan: &Plan) -> io::Result<Arc<Host>> {
 }
 
 /// What `plan` says of its routes.
-pub(super) fn described(plan: &Plan) -> impl Iterator<Item = Described<'_>> {
+fn described(plan: &Plan) -> impl Iterator<Item = Described<'_>> {
     plan.routes.iter().map(|route| {
         let upstream = plan.upstreams.get(route.upstream);
         let hedge = upstream.and_then(|upstream| upstream.retry.hedge_after);
@@ -118,7 +138,7 @@ pub(super) fn known(plan: &Plan) -> Vec<KnownClient> {
 }
 
 /// What `plan` says of its rate limits.
-pub(super) fn rate_limits<'a>(
+fn rate_limits<'a>(
     plan: &'a Plan,
     directories: &'a Directories,
 ) -> impl Iterator<Item = rate::Described<'a>> {

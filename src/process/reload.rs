@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use super::parts::{described, known, rate_limits};
-use super::{Inherited, Process, quotas};
+use super::parts::{known, states};
+use super::{Inherited, Process};
 use crate::clients::Registry;
 use crate::clock::SystemClock;
 use crate::config::{diff, watch};
-use crate::proxy::live::{Connectors, Live, States};
+use crate::proxy::live::{Connectors, Live};
 
 impl Process {
     /// Loads the configuration again: takes it whole, or keeps the old one.
@@ -64,15 +64,14 @@ impl Process {
             .map_err(|error| error.to_string())?;
         drop(former);
         // Nothing fails from here on, and nothing that runs has been touched before.
-        let now = SystemClock.now();
-        let states = States {
-            upstreams: self.upstreams.apply(&plan, &self.directories, now),
-            routes: self.routes.apply(described(&plan), now),
-            limits: self
-                .limits
-                .apply(rate_limits(&plan, &self.directories), quotas::now()),
-            caches: self.caches.apply(&plan.caches),
-        };
+        let states = states(
+            &plan,
+            &self.directories,
+            &self.upstreams,
+            &self.routes,
+            &self.limits,
+            &self.caches,
+        );
         let clients = Arc::new(clients);
         let live = Live::new(
             Arc::clone(&plan),

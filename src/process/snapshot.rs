@@ -11,17 +11,18 @@ use crate::engine::breaker::State;
 use crate::engine::circuit::{Circuit, Mode};
 use crate::engine::overload::Pulse;
 use crate::engine::protection::{LimitReport, Protection};
-use crate::engine::rate::Limit;
+use crate::engine::rate::{Fleet, Limit};
 use crate::engine::retry::Failure;
 use crate::engine::upstream::outlier::Standing;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
+use crate::fleet::Health as Meeting;
 use crate::incident::bundles::Bundles;
 use crate::incident::diagnose::Cause;
 use crate::incident::objectives::Board;
 use crate::incident::watch::Latest;
 use crate::observe::snapshot::{
-    CacheView, CircuitView, EndpointState as Health, EndpointView, IssuerView, LimitView,
-    ListenerView, RateLimitView, RetryView, Snapshot, UpstreamView, UsageView,
+    CacheView, CircuitView, EndpointState as Health, EndpointView, FleetView, IssuerView,
+    LimitView, ListenerView, RateLimitView, RetryView, Snapshot, UpstreamView, UsageView,
 };
 use crate::proxy::live::Connections;
 use crate::proxy::worker::Shared;
@@ -32,38 +33,19 @@ type Listening = (Arc<str>, String, Arc<Connections>);
 /// Where the values are.
 #[derive(Debug)]
 pub(super) struct Views {
-    shared: Arc<Shared>,
-    upstreams: Arc<Upstreams>,
-    latest: Arc<Latest>,
-    objectives: Arc<Board>,
-    bundles: Arc<Bundles>,
-    caches: Arc<Caches>,
-    usage: Arc<LedgerHealth>,
-    listeners: Mutex<Vec<Listening>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) latest: Arc<Latest>,
+    pub(super) objectives: Arc<Board>,
+    pub(super) bundles: Arc<Bundles>,
+    pub(super) caches: Arc<Caches>,
+    pub(super) usage: Arc<LedgerHealth>,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) meeting: Arc<Meeting>,
+    pub(super) listeners: Mutex<Vec<Listening>>,
 }
 
 impl Views {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        upstreams: Arc<Upstreams>,
-        latest: Arc<Latest>,
-        objectives: Arc<Board>,
-        bundles: Arc<Bundles>,
-        caches: Arc<Caches>,
-        usage: Arc<LedgerHealth>,
-    ) -> Self {
-        Self {
-            shared,
-            upstreams,
-            latest,
-            objectives,
-            bundles,
-            caches,
-            usage,
-            listeners: Mutex::default(),
-        }
-    }
-
     pub(super) fn set_listeners(&self, listeners: Vec<Listening>) {
         *self
             .listeners
@@ -143,6 +125,11 @@ impl Views {
                 errors: self.usage.errors(),
                 written: self.usage.written(),
             },
+            fleet: self.meeting.meets().then(|| FleetView {
+                up: !self.fleet.is_away(),
+                processes: self.fleet.processes(),
+                errors: self.meeting.errors(),
+            }),
         }
     }
 

@@ -22,6 +22,7 @@ mod cache;
 mod cli;
 mod clients;
 mod events;
+mod fleet;
 mod frames;
 mod harness;
 mod identity;

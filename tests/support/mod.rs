@@ -9,6 +9,7 @@ pub(crate) mod metrics;
 pub(crate) mod postgresql;
 pub(crate) mod proxy;
 pub(crate) mod raw_origin;
+pub(crate) mod redis;
 pub(crate) mod reply;
 pub(crate) mod wait;
 pub(crate) mod wire;

@@ -26,6 +26,8 @@ pub struct RateLimit {
     pub burst: Option<u64>,
     /// What is counted: `requests`, `upstream-time`, `bytes`.
     pub cost: String,
+    /// Who shares it: `local` to this process, or `shared` with the fleet.
+    pub scope: String,
     /// Whether answers from the cache count.
     pub count_cache_hits: bool,
     /// How many are told apart.

@@ -47,6 +47,7 @@ pub(super) fn plan() -> Plan {
         slos: Vec::new(),
         routes: vec![Arc::new(route)],
         usage: Default::default(),
+        shared: None,
         telemetry: plan::Telemetry::default(),
     }
 }
@@ -68,6 +69,7 @@ pub(super) fn snapshot() -> Snapshot {
             evictions: 1,
         }],
         usage: UsageView::default(),
+        fleet: None,
         slos: Vec::new(),
         causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: Vec::new(),

@@ -46,6 +46,7 @@ fn rate_limits(plan: &Plan, snapshot: &Snapshot) -> Vec<api::RateLimit> {
             quota: word("quota"),
             burst: (!settings.quota.is_calendar()).then_some(burst),
             cost: settings.cost.as_str().to_owned(),
+            scope: word("scope"),
             count_cache_hits: settings.count_cache_hits,
             max_keys: settings.max_keys,
             routes: routes.map(|route| route.name.as_ref().to_owned()).collect(),

@@ -24,7 +24,11 @@ pub(super) fn rate_limit(limit: &RateLimit) -> RawRateLimit {
             Cost::UpstreamTime => RawCost::UpstreamTime,
             Cost::Bytes => RawCost::Bytes,
         },
-        scope: RawScope::Local.into(),
+        scope: if settings.shared {
+            RawScope::Shared.into()
+        } else {
+            RawScope::Local.into()
+        },
         count_cache_hits: settings.count_cache_hits,
         max_keys: whole(settings.max_keys),
     }

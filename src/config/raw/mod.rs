@@ -13,6 +13,7 @@ mod notify;
 mod protection;
 mod rate_limit;
 mod route;
+mod shared;
 mod slo;
 mod spanned;
 mod telemetry;
@@ -36,6 +37,7 @@ pub(crate) use protection::{
 };
 pub(crate) use rate_limit::{RawCost, RawRateLimit, RawScope};
 pub(crate) use route::{RawEdits, RawMatch, RawRewrite, RawRoute, RawRouteHeaders};
+pub(crate) use shared::RawShared;
 pub(crate) use slo::{RawLatency, RawPer, RawSlo};
 pub(crate) use spanned::Spanned;
 pub(crate) use telemetry::{
@@ -88,6 +90,9 @@ pub(crate) struct Raw {
     /// The ledger of who used what. Without: in memory, for a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<RawUsage>,
+    /// Where the processes of a fleet meet. Without: each is for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<Spanned<RawShared>>,
     /// What is written where.
     pub(crate) telemetry: RawTelemetry,
 }

@@ -27,7 +27,8 @@ pub(crate) struct RawRateLimit {
     /// What is counted: `requests`; `upstream-time`, seconds of an upstream's concurrency; or `bytes` of bodies
     /// both ways. The latter two are known at a request's end, and what is too much then is paid off later.
     pub(crate) cost: RawCost,
-    /// Who shares it: `local` to this process. `shared` among replicas is not carried out yet.
+    /// Who shares it: `local` to this process, or `shared` among all that meet by [shared]. They tell each other ten times a
+    /// second, decide by themselves, and go by their part of it while they cannot.
     pub(crate) scope: Spanned<RawScope>,
     /// Whether answers from the cache count.
     pub(crate) count_cache_hits: bool,

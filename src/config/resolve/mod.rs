@@ -12,6 +12,7 @@ mod notify;
 mod protection;
 mod rate_limit;
 mod route;
+mod shared;
 mod slo;
 mod telemetry;
 mod upstream;
@@ -73,6 +74,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
     let actions = check.actions(raw);
     let routes = check.routes(raw, &tiers);
     let usage = check.usage(raw.usage.as_ref());
+    let shared = check.shared(raw);
     let mut telemetry = check.telemetry(&raw.telemetry);
     telemetry.exporters.notify = check.notify(&raw.notify);
     let findings = check.findings;
@@ -94,6 +96,7 @@ pub(crate) fn resolve(raw: &Raw, scene: &Scene) -> (Option<Plan>, Vec<Finding>) 
         actions,
         routes: routes.into_iter().map(Arc::new).collect(),
         usage,
+        shared,
         telemetry,
     };
     plan.hash = explain::hash(&plan);

@@ -22,13 +22,6 @@ impl Check<'_> {
     ) -> Option<RateLimit> {
         let name = self.name(name);
         let per = self.per(&raw.per);
-        if *raw.scope == RawScope::Shared {
-            self.error_hint(
-                raw.scope.span(),
-                "a quota shared among replicas is not carried out by this version yet",
-                "take it out, and divide the quota by the number of replicas",
-            );
-        }
         let max_keys = self.whole(&raw.max_keys, "max_keys", 1..=100_000_000_u32);
         let hint = "write how much in what time, such as `quota = \"100/s\"`";
         let quota = self.required(raw.quota.as_ref(), &raw.span(), "quota", hint);
@@ -61,6 +54,7 @@ impl Check<'_> {
                 cost,
                 count_cache_hits: raw.count_cache_hits,
                 max_keys: usize::try_from(max_keys).unwrap_or(usize::MAX),
+                shared: *raw.scope == RawScope::Shared,
             },
         })
     }

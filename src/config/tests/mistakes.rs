@@ -283,12 +283,30 @@ fn a_mistake_in_a_flag_names_the_flag() {
 }
 
 #[test]
-fn what_this_version_does_not_carry_out_is_refused() {
+fn processes_need_a_place_to_meet_and_a_common_key() {
+    let limit = "[rate_limits.a]\nquota = \"9/s\"\nscope = \"shared\"\n";
     assert_eq!(
-        refused(&minimal("[shared]\nredis = \"redis://a\"\n")),
-        "tidegate.toml:4:2: `shared` is not carried out by this version yet; take it out: what is \
-         written here and not enforced would mislead"
+        refused(&minimal(&format!(
+            "[shared]\nredis = \"redis://a\"\n{limit}"
+        ))),
+        "tidegate.toml:8:9: each process has other names for its clients, and so counts them apart; give every \
+         process the same `hash_key` in [clients]: `hash_key = { env = \"TIDEGATE_HASH_KEY\" }`"
     );
+    assert_eq!(
+        refused(&minimal("[shared]\n")),
+        "tidegate.toml:4:1: `redis` is missing; write `redis = \"redis://HOST:6379\"`"
+    );
+    for (url, why) in [
+        ("a", "it has no scheme"),
+        ("http://u:hidden@a", ""),
+        ("redis://u:hidden@a:port", ""),
+        ("redis-cluster://u:hidden@a:1,u:hidden@", ""),
+    ] {
+        let found = refused(&minimal(&format!("[shared]\nredis = \"{url}\"\n")));
+        let begin = format!("tidegate.toml:1:1: `redis` of [shared] is no URL of Redis: {why}");
+        assert!(found.starts_with(&begin), "{found}");
+        assert!(!found.contains("hidden"), "{found}");
+    }
 }
 
 #[test]
@@ -508,7 +526,7 @@ tidegate.toml:4:1: `quota` is missing; write how much in what time, such as `quo
 tidegate.toml:6:9: `10` is not a rate; write a number, `/`, and s, m, h, day or month, such as \"100/s\"
 tidegate.toml:7:7: `host` has no quota of its own; write `client`, `route`, `address`, `tier` or `header:NAME`
 tidegate.toml:10:9: a quota of the calendar has no burst: all of it may come at once; take it out
-tidegate.toml:11:9: a quota shared among replicas is not carried out by this version yet; take it out, and divide the quota by the number of replicas
+tidegate.toml:11:9: there is nothing that the processes could share a quota by; say where Redis or Valkey is: `[shared]` with `redis = \"redis://HOST\"`
 tidegate.toml:14:9: `burst` must be at least 1, not 0
 tidegate.toml:15:8: `upstream time` is not known here; did you mean `upstream-time`?
 tidegate.toml:16:12: `max_keys` must be from 1 to 100000000, not 0

@@ -228,3 +228,34 @@ fn the_password_of_a_ledger_is_shown_to_nobody() {
     let told: Vec<String> = changes.into_iter().map(ToString::to_string).collect();
     assert_eq!(told, ["usage: store <redacted> → <redacted>"]);
 }
+
+#[test]
+fn the_place_where_a_fleet_meets_is_shown_without_its_password() {
+    let with = |url: &str| plan(&minimal(&format!("[shared]\nredis = \"{url}\"\n")));
+    for (url, shown) in [
+        ("redis://:hidden@a", "redis://a:6379"),
+        ("rediss://gate:hidden@a:7000/3", "rediss://gate@a:7000/3"),
+        (
+            "unix:///run/redis.sock?pass=hidden",
+            "unix:///run/redis.sock",
+        ),
+        (
+            "redis-cluster://:hidden@a:1,:hidden@b:2",
+            "redis-cluster://a:1,b:2",
+        ),
+    ] {
+        let plan = with(url);
+        let explained = explain::to_json(&plan);
+        assert_eq!(explained["shared"]["redis"], shown);
+        assert!(
+            !explained.to_string().contains("hidden") && !format!("{plan:?}").contains("hidden")
+        );
+        assert_eq!(
+            with(shown).shared.map(|redis| redis.shown),
+            Some(shown.to_owned())
+        );
+    }
+    let changes = diff::diff(&with("redis://:one@a"), &with("redis://:other@a"));
+    let told: Vec<String> = changes.into_iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["shared: redis <redacted> → <redacted>"]);
+}

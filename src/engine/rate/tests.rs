@@ -18,6 +18,7 @@ fn settings(amount: u64, period: Period, cost: Cost) -> Settings {
         cost,
         count_cache_hits: false,
         max_keys: 64,
+        shared: false,
     }
 }
 

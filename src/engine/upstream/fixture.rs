@@ -70,6 +70,7 @@ pub(crate) fn plan(upstreams: Vec<plan::Upstream>) -> Plan {
         slos: Vec::new(),
         routes: Vec::new(),
         usage: Default::default(),
+        shared: None,
         telemetry: Telemetry::default(),
     }
 }

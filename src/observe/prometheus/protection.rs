@@ -46,7 +46,27 @@ impl Exposition {
         self.retries(out);
         self.incidents(out);
         self.slos(out);
-        self.usage(out)
+        self.usage(out);
+        self.fleet(out)
+    }
+
+    fn fleet(&self, out: &mut Out) {
+        let fleet = self.snapshot.fleet;
+        out.gauge(
+            "tidegate_shared_up",
+            "Whether the processes that share quotas can be told what is used of them; 0: each goes by its part.",
+            fleet.map(|fleet| u64::from(fleet.up)),
+        );
+        out.gauge(
+            "tidegate_shared_processes",
+            "Processes that share quotas, or did when they were last heard of.",
+            fleet.map(|fleet| u64::from(fleet.processes)),
+        );
+        out.counter(
+            "tidegate_shared_errors",
+            "How often Redis could not be told what was used of shared quotas.",
+            fleet.map(|fleet| fleet.errors),
+        )
     }
 
     fn usage(&self, out: &mut Out) {

@@ -51,6 +51,7 @@ fn snapshot() -> Snapshot {
             missing: vec![("latency", 1)],
         }],
         usage: UsageView::default(),
+        fleet: None,
         causes: vec![("load_spike", true), ("noisy_client", false)],
         route_circuits: vec![CircuitView {
             name: "first".into(),

@@ -27,6 +27,7 @@ fn limits(per: &str) -> Vec<Arc<Limit>> {
             cost: Cost::Requests,
             count_cache_hits: false,
             max_keys: 64,
+            shared: false,
         },
     });
     Limits::default().apply(described, at(0))

@@ -1,0 +1,159 @@
+//! How the processes of a fleet share quotas: by Redis or Valkey, ten times a second, behind the requests' back.
+//!
+//! Every process decides by what it knows ([`crate::engine::rate`]). Here it tells the server what it used and learns what all
+//! have used. While the server cannot be reached each goes by its part of the quotas, of as many as there were last.
+//!
+//! Depends on the engine; the plan says where the server is.
+
+mod link;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
+
+use self::link::Link;
+use crate::config::plan::Redis;
+use crate::engine::rate::{EVERY, Fleet, Limit, Moment};
+
+/// The pause after the server could not be reached.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long whoever goes takes to say so.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How the meeting goes.
+#[derive(Debug, Default)]
+pub struct Health {
+    meets: AtomicBool,
+    errors: AtomicU64,
+}
+
+impl Health {
+    /// Whether there is a quota to share and a place to meet at.
+    #[must_use]
+    pub fn meets(&self) -> bool {
+        self.meets.load(Ordering::Relaxed)
+    }
+
+    /// How often the server could not be told.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+}
+
+/// Who a process is among others.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// What all processes of its fleet have in common, and no others.
+    pub common: u64,
+    /// What no other process has.
+    pub own: u64,
+}
+
+/// What a process knows of its fleet, and how the meeting goes.
+#[derive(Clone, Debug)]
+pub struct Member {
+    identity: Identity,
+    fleet: Arc<Fleet>,
+    health: Arc<Health>,
+}
+
+impl Member {
+    /// A process that has met nobody.
+    #[must_use]
+    pub const fn new(identity: Identity, fleet: Arc<Fleet>, health: Arc<Health>) -> Self {
+        Self {
+            identity,
+            fleet,
+            health,
+        }
+    }
+
+    /// Meets the others again and again until `stop`: where `agenda` says, for those of its limits that are shared.
+    /// `tell` hears of each beginning and end of an outage, with the reason.
+    pub async fn meet(
+        self,
+        agenda: impl Fn() -> (Option<Redis>, Vec<Arc<Limit>>),
+        now: impl Fn() -> Moment,
+        tell: impl Fn(Option<&str>),
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut link: Option<Link> = None;
+        loop {
+            let over = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = &mut stop => true,
+            };
+            let (place, mut limits) = agenda();
+            limits.retain(|limit| limit.is_shared());
+            let place = place.filter(|_| !limits.is_empty());
+            self.health.meets.store(place.is_some(), Ordering::Relaxed);
+            match place {
+                None => {
+                    link = None;
+                    self.is_alone();
+                }
+                Some(place) => match self.round(&mut link, place, &limits, &now).await {
+                    Ok(()) => self.is_back(&tell),
+                    Err(error) => {
+                        link = None;
+                        self.is_away(&error, &tell);
+                        ticks.reset_after(PAUSE);
+                    }
+                },
+            }
+            if over {
+                if let Some(link) = &mut link {
+                    // Whoever is not told finds out within seconds.
+                    let _late = tokio::time::timeout(FAREWELL, link.leave()).await;
+                }
+                return;
+            }
+        }
+    }
+
+    async fn round(
+        &self,
+        link: &mut Option<Link>,
+        place: Redis,
+        limits: &[Arc<Limit>],
+        now: impl Fn() -> Moment,
+    ) -> redis::RedisResult<()> {
+        let link = match link.take().filter(|link| link.is_to(&place)) {
+            Some(open) => link.insert(open),
+            None => link.insert(Link::open(place, self.identity).await?),
+        };
+        if let Some(count) = link.count(now().monotonic).await? {
+            self.fleet.set_processes(count);
+        }
+        for limit in limits {
+            link.share(limit, &now).await?;
+        }
+        Ok(())
+    }
+
+    fn is_back(&self, tell: impl Fn(Option<&str>)) {
+        if self.fleet.is_away() {
+            self.fleet.set_away(false);
+            tell(None);
+        }
+    }
+
+    fn is_away(&self, error: &redis::RedisError, tell: impl Fn(Option<&str>)) {
+        self.health.errors.fetch_add(1, Ordering::Relaxed);
+        if !self.fleet.is_away() {
+            self.fleet.set_away(true);
+            tell(Some(&error.to_string()));
+        }
+    }
+
+    fn is_alone(&self) {
+        self.fleet.set_away(false);
+        self.fleet.set_processes(1);
+    }
+}
