@@ -39,6 +39,8 @@ pub(super) enum Failure {
     /// The connection was closed before a byte was answered; the request, if it was never written.
     Closed(Option<Box<Request<RequestBody>>>),
     TimedOut,
+    /// The endpoint says that it has done nothing about it.
+    Unprocessed,
     Broken,
 }
 
@@ -338,7 +340,7 @@ fn explain(
     sending: &Sending,
     now: Instant,
 ) -> (Refusal, retry::Failure) {
-    use retry::Failure::{Final, Reset, TryTimeout};
+    use retry::Failure::{Final, NotSent, Reset, TryTimeout};
     if let Some(violation) = track.conn.broken_upload() {
         return (Refusal::bad_request(violation.detail), Final);
     }
@@ -378,13 +380,14 @@ fn explain(
             let over = now >= sending.begun.after(sending.timeout);
             (refusal, if over { Final } else { TryTimeout })
         }
-        Failure::Closed(_) | Failure::Broken => {
+        Failure::Closed(_) | Failure::Broken | Failure::Unprocessed => {
             let refusal = Refusal::new(
                 StatusCode::BAD_GATEWAY,
                 Reason::UpstreamReset,
                 "the upstream broke off before it answered",
             );
-            (refusal, Reset)
+            let unprocessed = matches!(failure, Failure::Unprocessed);
+            (refusal, if unprocessed { NotSent } else { Reset })
         }
     }
 }

@@ -18,6 +18,7 @@ use super::track::Track;
 use super::upload::{RequestBody, Source, Upload};
 use super::worker::Worker;
 use crate::clock::{Instant, SystemClock};
+use crate::config::plan::Protocol;
 use crate::engine::upstream::retry;
 use crate::model::EndpointId;
 use crate::observe::trace::Context as TraceContext;
@@ -45,6 +46,7 @@ pub(crate) struct Outbound {
 impl Outbound {
     pub(crate) fn new(
         track: &mut Track,
+        route: &LiveRoute,
         (head, fields): (http::request::Parts, Fields),
         source: Source,
         hash: Option<u64>,
@@ -57,7 +59,9 @@ impl Outbound {
             (RequestBody::empty(), None)
         } else {
             let limit = track.conn.listener.listener.max_body_bytes;
-            let (body, upload) = RequestBody::new(source, limit, track.now(), repeatable);
+            // An HTTP/2 endpoint may say that it has not processed what may not be repeated otherwise.
+            let keeps = repeatable || route.connector.protocol == Protocol::Http2;
+            let (body, upload) = RequestBody::new(source, limit, track.now(), keeps);
             track.upload = Some(Rc::clone(&upload));
             (body, Some(upload))
         };
@@ -87,7 +91,7 @@ pub(super) struct Sending {
     pub(super) begun: Instant,
     /// Endpoints that earlier attempts failed on.
     pub(super) tried: Vec<EndpointId>,
-    /// What the request is made of again; none when it must not be repeated.
+    /// What the request is made of again; none when it never may be.
     pub(super) spare: Option<Head>,
     pub(super) caller: Caller,
     pub(super) grpc: bool,
@@ -144,7 +148,8 @@ impl Sending {
             deadline: outbound.deadline,
             hash: outbound.hash,
             tried: Vec::new(),
-            spare: outbound.repeatable.then(|| Head::copy(&outbound.request)),
+            spare: (outbound.repeatable || route.connector.protocol == Protocol::Http2)
+                .then(|| Head::copy(&outbound.request)),
             caller: outbound.caller,
             grpc: outbound.grpc,
             repeatable: outbound.repeatable,

@@ -237,7 +237,15 @@ fn decide(
         looked => looked,
     };
     let hash = hash(track, route, &head);
-    let outbound = Outbound::new(track, (head, fields), source, hash, deadline, interim);
+    let outbound = Outbound::new(
+        track,
+        route,
+        (head, fields),
+        source,
+        hash,
+        deadline,
+        interim,
+    );
     let outbound = Box::new(outbound);
     let way = match looked {
         None => Way::Forward(outbound),

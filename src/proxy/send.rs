@@ -395,6 +395,17 @@ fn failure(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -
     }
 }
 
+/// Streams beyond the last that GOAWAY names, and those refused, were not processed (RFC 9113 section 8.7). Others whose
+/// connection ends after GOAWAY fail with that end.
+fn failure_h2(error: &h2::Error) -> Failure {
+    let refused = error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    if error.is_remote() && refused {
+        Failure::Unprocessed
+    } else {
+        Failure::Broken
+    }
+}
+
 /// An HTTP/2 connection that takes another stream. One that the endpoint has begun to close does not, though what is
 /// under way on it may last long (RFC 9113 section 6.8); it is left to that, and another is made.
 async fn ready_h2(
@@ -455,7 +466,7 @@ async fn send_h2(
             interim.leave(early.status(), early.headers());
         }
         if let Poll::Ready(response) = response.as_mut().poll(cx) {
-            return Poll::Ready(response.map_err(|_reset| Failure::Broken));
+            return Poll::Ready(response.map_err(|error| failure_h2(&error)));
         }
         sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
     })

@@ -196,6 +196,41 @@ fn trailers_of_an_http1_origin_end_an_exchange_and_keep_both_connections() {
     proxy.access_log_entry("a whole exchange", answered);
 }
 
+/// An origin that deals with each HTTP/2 connection by a script.
+struct Http2Origin {
+    address: std::net::SocketAddr,
+    connections: std::sync::mpsc::Receiver<()>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Http2Origin {
+    fn start<F>(script: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<(), h2::Error>> + Send + 'static,
+    {
+        let (connected, connections) = std::sync::mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        runtime.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                connected.send(()).ok();
+                tokio::spawn(script(socket));
+            }
+        });
+        Self {
+            address,
+            connections,
+            _runtime: runtime,
+        }
+    }
+}
+
 /// Answers on an HTTP/2 connection: `/long` begins to be and never ends, and with it begins the end of the connection,
 /// which takes no further stream; anything else is answered with what it was asked.
 async fn long_goodbye(socket: tokio::net::TcpStream) -> Result<(), h2::Error> {
@@ -217,26 +252,11 @@ async fn long_goodbye(socket: tokio::net::TcpStream) -> Result<(), h2::Error> {
 
 #[test]
 fn a_connection_that_takes_no_more_streams_is_left_to_those_it_has() {
-    let (bound, address) = std::sync::mpsc::channel();
-    let (connected, connections) = std::sync::mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.spawn(async move {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-        let listener = listener.expect("a free port");
-        bound.send(listener.local_addr().expect("an address")).ok();
-        while let Ok((socket, _)) = listener.accept().await {
-            connected.send(()).ok();
-            tokio::spawn(long_goodbye(socket));
-        }
-    });
-    let address = address.recv().expect("the origin starts");
+    let origin = Http2Origin::start(long_goodbye);
     let proxy = Proxy::start(&format!(
-        "[server]\nworkers = 1\n[upstreams.app]\nendpoints = [\"{address}\"]\nprotocol = \"http2\"\n\
-         retry = {{ mode = \"off\" }}\n"
+        "[server]\nworkers = 1\n[upstreams.app]\nendpoints = [\"{}\"]\nprotocol = \"http2\"\n\
+         retry = {{ mode = \"off\" }}\n",
+        origin.address
     ));
     let mut long = proxy.client();
     long.send(b"GET /long HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -245,10 +265,48 @@ fn a_connection_that_takes_no_more_streams_is_left_to_those_it_has() {
     eventually("another connection is made", PATIENCE, || {
         let answer = client.request("POST", "/short", &[], b"once");
         assert_eq!((answer.status, answer.text()), (200, "/short".to_owned()));
-        used += connections.try_iter().count();
+        used += origin.connections.try_iter().count();
         used == 2
     });
     let answer = client.request("POST", "/short", &[], b"once");
     assert_eq!(answer.status, 200);
-    assert_eq!(used + connections.try_iter().count(), 2);
+    assert_eq!(used + origin.connections.try_iter().count(), 2);
+}
+
+/// Refuses the first stream of an HTTP/2 connection, and answers the others with what they sent.
+async fn refuse_one(socket: tokio::net::TcpStream) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(socket).await?;
+    let mut refused = false;
+    while let Some(accepted) = connection.accept().await {
+        let (request, mut respond) = accepted?;
+        if !std::mem::replace(&mut refused, true) {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            continue;
+        }
+        tokio::spawn(async move {
+            let mut body = request.into_body();
+            let mut whole = Vec::new();
+            while let Some(Ok(data)) = body.data().await {
+                body.flow_control().release_capacity(data.len())?;
+                whole.extend_from_slice(&data);
+            }
+            let mut answer = respond.send_response(http::Response::new(()), false)?;
+            answer.send_data(whole.into(), true)
+        });
+    }
+    Ok(())
+}
+
+#[test]
+fn what_an_endpoint_refused_unprocessed_is_sent_again_whatever_it_is() {
+    let origin = Http2Origin::start(refuse_one);
+    let proxy = Proxy::start(&format!(
+        "[server]\nworkers = 1\n[upstreams.app]\nendpoints = [\"{}\"]\nprotocol = \"http2\"\n",
+        origin.address
+    ));
+    let answer = proxy.client().request("POST", "/", &[], b"once");
+    assert_eq!((answer.status, answer.text()), (200, "once".to_owned()));
+    let again = [("reason", "not_sent"), ("mode", "enforce")];
+    let retries = proxy.metrics().sum("tidegate_retries_total", &again);
+    assert!((retries - 1.0).abs() < 1e-9, "{retries}");
 }
