@@ -23,6 +23,21 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Keys told at once: the server does nothing else meanwhile.
 const AT_ONCE: usize = 500;
 
+/// Where the key is that clients are hashed with.
+const KEY: &str = "tidegate:hash-key";
+
+/// The key that is there; `own`, if none was.
+pub(super) async fn common_key(place: &Redis, own: &[u8]) -> RedisResult<Vec<u8>> {
+    agreed(&mut Server::connect(place).await?, own).await
+}
+
+async fn agreed(server: &mut Server, own: &[u8]) -> RedisResult<Vec<u8>> {
+    let mut put = redis::cmd("SET");
+    put.arg(KEY).arg(own).arg("NX");
+    put.query_async::<()>(server).await?;
+    redis::cmd("GET").arg(KEY).query_async(server).await
+}
+
 /// An open connection.
 pub(super) struct Link {
     to: Redis,
@@ -31,6 +46,8 @@ pub(super) struct Link {
     quota: Script,
     member: Script,
     said: Option<Instant>,
+    /// Whether the key that is there was its own when it was looked at last.
+    agrees: bool,
 }
 
 impl Link {
@@ -42,6 +59,7 @@ impl Link {
             quota: Script::new(include_str!("quota.lua")),
             member: Script::new(include_str!("member.lua")),
             said: None,
+            agrees: true,
         })
     }
 
@@ -58,6 +76,16 @@ impl Link {
         let mut said = self.member.key(key);
         said.arg(self.identity.own);
         let count = said.invoke_async(&mut self.server).await?;
+        if let Some(key) = &self.identity.key {
+            // The server may have lost it, and another process been there first.
+            let agrees = agreed(&mut self.server, key).await? == *key;
+            if self.agrees && !agrees {
+                tracing::error!(
+                    "others have agreed on another key since this process began, and count its clients apart: start it again"
+                );
+            }
+            self.agrees = agrees;
+        }
         self.said = Some(now);
         Ok(Some(count))
     }

@@ -20,8 +20,35 @@ use crate::engine::rate::{EVERY, Fleet, Limit, Moment};
 
 /// The pause after the server could not be reached.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long the processes may take to agree on a key.
+const AGREE: Duration = Duration::from_secs(2);
 /// How long whoever goes takes to say so.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The key that all processes hash their clients with who meet at `place`: the one that is there, or else `own`, which is
+/// there from now on. Blocks, for as long as a server may take.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub fn common_key(place: &Redis, own: &[u8]) -> Result<Vec<u8>, String> {
+    let (place, own) = (place.clone(), own.to_vec());
+    // Whoever asks may be on a runtime of its own.
+    let asked = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let asked = async { tokio::time::timeout(AGREE, link::common_key(&place, &own)).await };
+        let key = runtime.block_on(asked);
+        // A name that takes long to look up is not waited for.
+        runtime.shutdown_background();
+        let key = key.map_err(|_late| "it takes too long".to_owned())?;
+        key.map_err(|error| error.to_string())
+    });
+    asked
+        .join()
+        .unwrap_or_else(|_panic| Err("a defect".to_owned()))
+}
 
 /// How the meeting goes.
 #[derive(Debug, Default)]
@@ -45,12 +72,23 @@ impl Health {
 }
 
 /// Who a process is among others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Identity {
     /// What all processes of its fleet have in common, and no others.
     pub common: u64,
     /// What no other process has.
     pub own: u64,
+    /// The key of their hashes, where it is for whoever comes to find; none when each has it from its configuration.
+    pub key: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity")
+            .field("common", &self.common)
+            .field("own", &self.own)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a process knows of its fleet, and how the meeting goes.
@@ -126,7 +164,7 @@ impl Member {
     ) -> redis::RedisResult<()> {
         let link = match link.take().filter(|link| link.is_to(&place)) {
             Some(open) => link.insert(open),
-            None => link.insert(Link::open(place, self.identity).await?),
+            None => link.insert(Link::open(place, self.identity.clone()).await?),
         };
         if let Some(count) = link.count(now().monotonic).await? {
             self.fleet.set_processes(count);

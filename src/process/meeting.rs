@@ -18,14 +18,17 @@ use crate::proxy::worker::Shared;
 pub(super) struct Meeting {
     pub(super) fleet: Arc<Fleet>,
     pub(super) health: Arc<Health>,
+    /// The key of the hashes by which clients are counted, if the processes have to agree on it.
+    key: Option<Vec<u8>>,
     task: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Meeting {
-    pub(super) fn new(fleet: &Arc<Fleet>) -> Self {
+    pub(super) fn new(fleet: &Arc<Fleet>, key: Option<Vec<u8>>) -> Self {
         Self {
             fleet: Arc::clone(fleet),
             health: Arc::default(),
+            key,
             task: None,
         }
     }
@@ -42,6 +45,7 @@ impl Meeting {
         let identity = Identity {
             common: hasher.id(b"fleet", b"").hash(),
             own,
+            key: self.key.take(),
         };
         let (fleet, health) = (Arc::clone(&self.fleet), Arc::clone(&self.health));
         let member = Member::new(identity, fleet, health);

@@ -233,8 +233,8 @@ impl Process {
             Arc::clone(&events),
             Arc::clone(&state),
         );
+        let meeting = meeting::Meeting::new(limits.fleet(), state.own_key(&plan));
         let quotas = Quotas::new(state, Arc::clone(&shared));
-        let meeting = meeting::Meeting::new(limits.fleet());
         let mut process = Self {
             source,
             fd_limit,

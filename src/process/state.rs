@@ -12,7 +12,8 @@ use std::sync::Arc;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::clients::Hasher;
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, Redis};
+use crate::fleet;
 use crate::observe::status::Status;
 
 /// The file of the key that clients are hashed with.
@@ -61,11 +62,48 @@ impl State {
                 },
             },
         };
-        Ok(Self {
+        let mut state = Self {
             directory,
             key,
             status,
-        })
+        };
+        let shares = plan.rate_limits.iter().any(|limit| limit.settings.shared);
+        if let (Some(place), None, true) = (&plan.shared, &plan.clients.hash_key, shares) {
+            state.agree(place);
+        }
+        Ok(state)
+    }
+
+    /// Takes over the key of those it shares quotas with, who would otherwise count each client apart.
+    fn agree(&mut self, place: &Redis) {
+        match fleet::common_key(place, &self.key.bytes) {
+            Ok(key) if key == self.key.bytes => {}
+            Ok(key) if key.len() == KEY_BYTES => {
+                if let Some(directory) = &self.directory
+                    && let Err(error) = replace(directory, KEY_FILE, &key)
+                {
+                    tracing::warn!(%error, "the key that clients are hashed with cannot be kept");
+                }
+                self.key = Key {
+                    bytes: key,
+                    fresh: false,
+                };
+            }
+            Ok(_) => {
+                tracing::error!(%place, "what is kept there for the hashes of clients is no key of Tidegate")
+            }
+            Err(error) => tracing::warn!(
+                %place, %error,
+                "the processes of the fleet cannot agree on a key: this one counts its clients apart until it is started \
+                 again; a `hash_key` in [clients] needs no agreement"
+            ),
+        }
+    }
+
+    /// The key, if it is not of the configuration.
+    pub(super) fn own_key(&self, plan: &Plan) -> Option<Vec<u8>> {
+        let own = plan.clients.hash_key.is_none();
+        own.then(|| self.key.bytes.clone())
     }
 
     /// What clients are hashed with.

@@ -12,7 +12,7 @@ fn process(origin: &Origin, server: &redis::Server, quota: &str) -> Proxy {
     Proxy::start(&format!(
         "[upstreams.app]\nendpoints = [\"{}\"]\n[[routes]]\nname = \"all\"\nupstream = \"app\"\n\
          rate_limits = [\"ours\"]\n[rate_limits.ours]\nscope = \"shared\"\n{quota}\n\
-         [clients]\nhash_key = \"the-same-for-all\"\n[shared]\nredis = \"{}\"\n",
+         [shared]\nredis = \"{}\"\n",
         origin.address(),
         server.url()
     ))
@@ -120,4 +120,28 @@ fn what_the_server_forgets_the_processes_know() {
     assert_eq!(server.say(&["FLUSHALL"]), "OK");
     assert!(passes(&proxy));
     eventually("it is told anew", PATIENCE, || count(&server) == Some(7));
+}
+
+#[test]
+fn a_process_that_finds_nobody_to_agree_with_goes_on_alone_until_it_is_started_again() {
+    let (origin, mut server) = (Origin::saying("hello"), redis::Server::start());
+    let first = process(&origin, &server, "quota = \"5/day\"");
+    met(&[&first]);
+    server.kill();
+    eventually("the first knows that it is away", PATIENCE, || {
+        shared(&first, "up") == Some(0.0)
+    });
+    let mut second = process(&origin, &server, "quota = \"5/day\"");
+    assert!(passes(&second));
+    let said = second.stderr() + &second.stdout();
+    assert!(said.contains("cannot agree on a key"), "{said}");
+    second.signal(Signal::TERM);
+    assert!(second.wait_exit().success());
+    server.run();
+    // Whoever is there says again what to agree on.
+    eventually("the first is back", PATIENCE, || {
+        shared(&first, "up") == Some(1.0)
+    });
+    let second = process(&origin, &server, "quota = \"5/day\"");
+    met(&[&first, &second]);
 }

@@ -12,7 +12,8 @@ use super::{RawSecret, Spanned};
 pub(crate) struct RawShared {
     /// Redis or Valkey, by which processes share the quotas with `scope = "shared"`: `redis://HOST:PORT/DATABASE`,
     /// `rediss://…` over TLS, `unix:///PATH`, and `redis-cluster://…` or `rediss-cluster://…` with one node or more,
-    /// between commas. A URL with a password is a secret. Each process has to have the same `hash_key` of `[clients]`.
+    /// between commas. A URL with a password is a secret. Without a `hash_key` of `[clients]` the processes agree on one by
+    /// this server as they start, and it is kept there.
     #[schemars(required)]
     pub(crate) redis: Option<Spanned<RawSecret>>,
 }

@@ -19,12 +19,6 @@ impl Check<'_> {
                     "there is nothing that the processes could share a quota by",
                     "say where Redis or Valkey is: `[shared]` with `redis = \"redis://HOST\"`",
                 );
-            } else if raw.clients.hash_key.is_none() {
-                self.error_hint(
-                    span,
-                    "each process has other names for its clients, and so counts them apart",
-                    "give every process the same `hash_key` in [clients]: `hash_key = { env = \"TIDEGATE_HASH_KEY\" }`",
-                );
             }
         }
         let shared = raw.shared.as_ref()?;

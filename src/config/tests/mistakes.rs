@@ -283,15 +283,7 @@ fn a_mistake_in_a_flag_names_the_flag() {
 }
 
 #[test]
-fn processes_need_a_place_to_meet_and_a_common_key() {
-    let limit = "[rate_limits.a]\nquota = \"9/s\"\nscope = \"shared\"\n";
-    assert_eq!(
-        refused(&minimal(&format!(
-            "[shared]\nredis = \"redis://a\"\n{limit}"
-        ))),
-        "tidegate.toml:8:9: each process has other names for its clients, and so counts them apart; give every \
-         process the same `hash_key` in [clients]: `hash_key = { env = \"TIDEGATE_HASH_KEY\" }`"
-    );
+fn processes_need_a_place_to_meet() {
     assert_eq!(
         refused(&minimal("[shared]\n")),
         "tidegate.toml:4:1: `redis` is missing; write `redis = \"redis://HOST:6379\"`"

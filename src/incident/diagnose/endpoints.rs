@@ -60,7 +60,7 @@ const UNLIKELY_ROW: f64 = 4.0;
 /// Seconds of failing, made good elsewhere, that are halfway more than a restart; and failures that were not, and that are
 /// halfway enough to say so at once.
 const RESTART: f64 = 4.0;
-const FELT: f64 = 4.0;
+const FELT: f64 = 5.0;
 
 /// It cannot be connected to, its checks fail, or it fails where its peers do not.
 fn down(facts: &Facts<'_>, id: u64) -> Option<Verdict> {
