@@ -1,6 +1,7 @@
 //! The task by which this process shares quotas with the others of its fleet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::json;
@@ -13,6 +14,9 @@ use crate::engine::rate::Fleet;
 use crate::fleet::{Health, Identity, Member};
 use crate::observe::events::Events;
 use crate::proxy::worker::Shared;
+
+/// How long the last word may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where the fleet stands, and the task that meets it.
 pub(super) struct Meeting {
@@ -67,10 +71,14 @@ impl Meeting {
         if let Some((stop, task)) = self.task.take() {
             // A task that has ended by itself needs no stop.
             let _ended = stop.send(());
-            if task.await.is_err() {
-                tracing::error!(
+            match tokio::time::timeout(PATIENCE, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_panic)) => tracing::error!(
                     "the last of what was used of shared quotas was not told: a defect"
-                );
+                ),
+                Err(_late) => tracing::warn!(
+                    "the last of what was used of shared quotas was not told: the server takes too long"
+                ),
             }
         }
     }
