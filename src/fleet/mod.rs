@@ -20,6 +20,8 @@ use crate::engine::rate::{EVERY, Fleet, Limit, Moment};
 
 /// The pause after the server could not be reached.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is anything to share.
+const ALONE: Duration = Duration::from_secs(1);
 /// How long the processes may take to agree on a key.
 const AGREE: Duration = Duration::from_secs(2);
 /// How long whoever goes takes to say so.
@@ -135,6 +137,7 @@ impl Member {
                 None => {
                     link = None;
                     self.is_alone();
+                    ticks.reset_after(ALONE);
                 }
                 Some(place) => match self.round(&mut link, place, &limits, &now).await {
                     Ok(()) => self.is_back(&tell),
