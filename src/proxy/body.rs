@@ -6,12 +6,11 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::h2stream::UpstreamStream;
 use super::hold::Hold;
@@ -28,7 +27,7 @@ use crate::observe::exchange::STREAM_AFTER;
 #[derive(Debug)]
 pub(crate) enum Upstream {
     /// One exchange on an HTTP/1 connection, driven from here.
-    H1(Box<H1Conn>, Incoming),
+    H1(Box<H1Conn>),
     /// One stream of an HTTP/2 connection.
     H2(UpstreamStream),
 }
@@ -248,7 +247,7 @@ impl Passed {
         if let Some(timer) = self.timer {
             worker.give_timer(timer);
         }
-        if let Upstream::H1(conn, _) = self.upstream {
+        if let Upstream::H1(conn) = self.upstream {
             let endpoint = self.hold.lease.endpoint().id();
             worker.pools().give_back(endpoint, conn);
         }
@@ -260,19 +259,7 @@ impl Passed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.upstream {
-            Upstream::H1(conn, incoming) => {
-                // Only driving the connection can bring a frame, so the body need not know whom to wake.
-                let mut asleep = Context::from_waker(Waker::noop());
-                let mut frame = Pin::new(&mut *incoming).poll_frame(&mut asleep);
-                if frame.is_pending() {
-                    conn.drive(cx);
-                    frame = Pin::new(incoming).poll_frame(&mut asleep);
-                }
-                if frame.is_pending() && conn.is_finished() {
-                    return Poll::Ready(Some(Err(BodyError::Broken)));
-                }
-                frame.map(|frame| frame.map(|r| r.map_err(|_broken| BodyError::Broken)))
-            }
+            Upstream::H1(conn) => conn.connection.poll_frame(cx),
             Upstream::H2(stream) => stream.poll_frame(cx),
         }
     }
@@ -313,7 +300,7 @@ impl Passed {
 
     fn is_end_stream(&self) -> bool {
         match &self.upstream {
-            Upstream::H1(_, incoming) => incoming.is_end_stream(),
+            Upstream::H1(conn) => conn.connection.is_end_stream(),
             Upstream::H2(stream) => stream.is_end_stream(),
         }
     }
@@ -416,7 +403,7 @@ impl Body for ResponseBody {
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Kind::Passed(passed) => match &passed.upstream {
-                Upstream::H1(_, incoming) => incoming.size_hint(),
+                Upstream::H1(conn) => conn.connection.size_hint(),
                 Upstream::H2(stream) => stream.size_hint(),
             },
         }

@@ -7,8 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -109,7 +108,7 @@ pub(crate) struct Conn {
     resume: Cell<bool>,
     parked: Cell<bool>,
     tunnel: RefCell<Option<Box<Tunnel>>>,
-    interim: Arc<Interim>,
+    interim: Rc<Interim>,
 }
 
 impl Conn {
@@ -135,7 +134,7 @@ impl Conn {
             resume: Cell::new(false),
             parked: Cell::new(false),
             tunnel: RefCell::new(None),
-            interim: Arc::default(),
+            interim: Rc::default(),
         }
     }
 
@@ -313,7 +312,7 @@ impl Conn {
     }
 
     /// Where interim responses for this (HTTP/1) connection's request are left.
-    pub(crate) fn interim(&self) -> &Arc<Interim> {
+    pub(crate) fn interim(&self) -> &Rc<Interim> {
         &self.interim
     }
 
@@ -345,13 +344,9 @@ impl Drop for Parked<'_> {
     }
 }
 
-/// Interim responses on their way from upstream to client. hyper's callback must be `Send`, so this is the
-/// one lock of the data plane; it is touched only when an interim response exists.
+/// Interim responses on their way from upstream to client.
 #[derive(Debug, Default)]
-pub(crate) struct Interim {
-    any: AtomicBool,
-    heads: Mutex<Vec<(StatusCode, HeaderMap)>>,
-}
+pub(crate) struct Interim(RefCell<Vec<(StatusCode, HeaderMap)>>);
 
 /// Interim responses kept at once; more are dropped, as RFC 9110 section 15.2 permits.
 const MAX_INTERIM: usize = 16;
@@ -365,18 +360,14 @@ impl Interim {
         ) {
             return;
         }
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heads = self.0.borrow_mut();
         if heads.len() < MAX_INTERIM {
             heads.push((status, headers.clone()));
-            self.any.store(true, Ordering::Release);
         }
     }
 
     /// Takes what was left.
     pub(crate) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
-        if !self.any.load(Ordering::Relaxed) || !self.any.swap(false, Ordering::Acquire) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.heads.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.take()
     }
 }

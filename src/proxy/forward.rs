@@ -8,10 +8,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::admit::{self, Leave};
 use super::body::{Passing, Upstream};
+use super::h1::Unsent;
 use super::hold::{self, Hold, upstream_time};
 use super::live::LiveRoute;
 use super::outbound::{Outbound, Sending};
@@ -37,7 +38,7 @@ pub(crate) struct Answer {
 /// Why a request sent got no response.
 pub(super) enum Failure {
     /// The connection was closed before a byte was answered; the request, if it was never written.
-    Closed(Option<Box<Request<RequestBody>>>),
+    Closed(Option<Unsent>),
     TimedOut,
     /// The endpoint says that it has done nothing about it.
     Unprocessed,
@@ -58,30 +59,21 @@ pub(super) struct Failed {
 pub(crate) async fn forward(
     track: &mut Track,
     route: &LiveRoute,
-    mut outbound: Box<Outbound>,
+    outbound: Box<Outbound>,
 ) -> Result<Answer, Refusal> {
-    let mut sending = Sending::new(track, route, &outbound);
-    if outbound.gathers && outbound.request.body().is_short() {
-        gather(track, outbound.request.body_mut(), &mut sending).await?;
+    let mut sending = Sending::new(track, route, outbound);
+    let mut body = sending.take_body();
+    if sending.out.gathers && body.is_short() {
+        gather(track, &mut body, &mut sending).await?;
     }
     route.upstream.retries().deposit(sending.begun);
-    let (caller, deadline) = (sending.caller, sending.deadline);
+    let (caller, deadline) = (sending.out.caller, sending.out.deadline);
     let leave = admit::admit(track, route, caller, deadline, &mut sending.timer).await?;
-    let attempted = match hedge::after(route, sending.repeatable) {
-        None => attempt(track, route, leave, outbound, &mut sending).await,
-        Some(after) => {
-            Box::pin(hedge::race(
-                track,
-                route,
-                leave,
-                outbound,
-                &mut sending,
-                after,
-            ))
-            .await
-        }
+    let attempted = match hedge::after(route, sending.out.is_repeatable()) {
+        None => attempt(track, route, leave, body, &mut sending).await,
+        Some(after) => Box::pin(hedge::race(track, route, leave, body, &mut sending, after)).await,
     };
-    match failure_of(&attempted, sending.grpc) {
+    match failure_of(&attempted, sending.out.grpc) {
         None => attempted.map_err(|failed| failed.refusal),
         Some(failure) => Box::pin(again(track, route, attempted, failure, sending)).await,
     }
@@ -112,7 +104,7 @@ async fn gather(
         track.phase(Phase::Receive, now);
         track.enters(Phase::Decide);
     }
-    if let Some(upload) = &sending.upload {
+    if let Some(upload) = &sending.out.upload {
         track.exchange.bytes_in = upload.bytes();
         upload.forgive();
     }
@@ -146,11 +138,11 @@ async fn again(
             .overall
             .get_or_insert_with(|| sending.begun.after(sending.timeout));
         let request = retry::Request {
-            repeatable: sending.repeatable,
-            replayable: sending.spare.is_some() && sending.body_again().is_some(),
+            repeatable: sending.out.is_repeatable(),
+            replayable: sending.out.is_resendable() && sending.body_again().is_some(),
             answered: false,
             attempts,
-            deadline: Some(sending.deadline.map_or(overall, |at| at.min(overall))),
+            deadline: Some(sending.out.deadline.map_or(overall, |at| at.min(overall))),
             usual: route.state.cost(track.exchange.method),
         };
         let decided = {
@@ -162,17 +154,20 @@ async fn again(
             Resend::After(wait) => Some(wait),
             Resend::Never(_) | Resend::Off | Resend::Would(_) => None,
         };
-        let Some((wait, outbound)) = wait.zip(sending.again(attempts + 1)) else {
+        let Some(wait) = wait else {
+            return attempted.map_err(|failed| failed.refusal);
+        };
+        let Some(body) = sending.again(attempts + 1) else {
             return attempted.map_err(|failed| failed.refusal);
         };
         attempts += 1;
         let refusal = let_go(track, attempted);
         pause(&mut sending.timer, now.after(wait)).await;
-        let (caller, deadline) = (sending.caller, sending.deadline);
+        let (caller, deadline) = (sending.out.caller, sending.out.deadline);
         let admitted = admit::admit(track, route, caller, deadline, &mut sending.timer).await;
         let leave = admitted.map_err(|shed| refusal.unwrap_or(shed))?;
-        attempted = attempt(track, route, leave, outbound, &mut sending).await;
-        match failure_of(&attempted, sending.grpc) {
+        attempted = attempt(track, route, leave, body, &mut sending).await;
+        match failure_of(&attempted, sending.out.grpc) {
             None => return attempted.map_err(|failed| failed.refusal),
             Some(another) => failure = another,
         }
@@ -221,11 +216,11 @@ pub(super) async fn attempt(
     track: &mut Track,
     route: &LiveRoute,
     leave: Leave,
-    outbound: Box<Outbound>,
+    body: RequestBody,
     sending: &mut Sending,
 ) -> Result<Answer, Failed> {
     let before = upstream_time(track);
-    match send::send(track, route, outbound, sending).await {
+    match send::send(track, route, body, sending).await {
         Ok((lease, Ok(response))) => Ok(answered(
             track, route, lease, leave, response, before, sending,
         )),
@@ -259,7 +254,7 @@ pub(super) fn answered(
     let seen = (f64::from(head.status.as_u16()), f64::NAN, None);
     track.decided(Policy::Upstream, Verdict::Answered, seen);
     let latency = now.since(sending.begun);
-    let status = hold::grpc_status(&head.headers).filter(|_| sending.grpc);
+    let status = hold::grpc_status(&head.headers).filter(|_| sending.out.grpc);
     let outcome = status.map_or_else(
         || Outcome::from_status(head.status.as_u16()),
         Outcome::from_grpc_status,
@@ -282,9 +277,9 @@ pub(super) fn answered(
     }
     let passing = Passing {
         upstream,
-        hold: Hold::new(lease, leave, before, outcome, sending.grpc),
+        hold: Hold::new(lease, leave, before, outcome, sending.out.grpc),
         timer: sending.timer.take(),
-        upload: sending.upload.clone(),
+        upload: sending.out.upload.clone(),
         now,
     };
     Answer { head, passing }
@@ -328,7 +323,7 @@ const fn is_upstreams(reason: Reason) -> bool {
 fn waited(track: &mut Track, sending: &Sending) -> Instant {
     let now = sending.worker.now();
     track.phase_beside_upload(Phase::Wait, now, sending.waited(now));
-    if let Some(upload) = &sending.upload {
+    if let Some(upload) = &sending.out.upload {
         track.exchange.bytes_in = upload.bytes();
     }
     now
@@ -344,7 +339,12 @@ fn explain(
     if let Some(violation) = track.conn.broken_upload() {
         return (Refusal::bad_request(violation.detail), Final);
     }
-    match sending.upload.as_ref().and_then(|upload| upload.failure()) {
+    match sending
+        .out
+        .upload
+        .as_ref()
+        .and_then(|upload| upload.failure())
+    {
         Some(BodyError::TooLarge) => return (body_too_large(), Final),
         Some(BodyError::Broken | BodyError::Idle) => {
             let refusal = Refusal::bad_request("the request's body broke off");
@@ -353,7 +353,7 @@ fn explain(
         None => {}
     }
     match failure {
-        Failure::TimedOut if sending.deadline.is_some_and(|deadline| now >= deadline) => {
+        Failure::TimedOut if sending.out.deadline.is_some_and(|deadline| now >= deadline) => {
             let refusal = Refusal::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 Reason::Deadline,
@@ -363,6 +363,7 @@ fn explain(
         }
         Failure::TimedOut
             if sending
+                .out
                 .upload
                 .as_ref()
                 .is_some_and(|upload| !upload.state().0) =>

@@ -10,7 +10,7 @@
 //!
 //! Pure: bytes in, verdicts out. Depends on `memchr`.
 
-mod chunk;
+pub(super) mod chunk;
 mod head;
 #[cfg(test)]
 mod tests;

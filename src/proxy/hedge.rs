@@ -17,10 +17,11 @@ use super::body::Upstream;
 use super::forward::{self, Answer, Failed};
 use super::hold::upstream_time;
 use super::live::LiveRoute;
-use super::outbound::{Outbound, Sending};
+use super::outbound::Sending;
 use super::pool::Timer;
 use super::send;
 use super::track::Track;
+use super::upload::RequestBody;
 use crate::config::plan::HedgeAfter;
 use crate::engine::upstream::{Lease, Resend, retry};
 use crate::model::{Phase, Unit};
@@ -42,7 +43,7 @@ pub(super) async fn race(
     track: &mut Track,
     route: &LiveRoute,
     leave: Leave,
-    outbound: Box<Outbound>,
+    body: RequestBody,
     sending: &mut Sending,
     after: Duration,
 ) -> Result<Answer, Failed> {
@@ -50,7 +51,7 @@ pub(super) async fn race(
     let (begun, entry) = (worker.now(), track.entry());
     let method = track.exchange.method;
     let mut second = sending.copy();
-    let mut first = Box::pin(forward::attempt(track, route, leave, outbound, sending));
+    let mut first = Box::pin(forward::attempt(track, route, leave, body, sending));
     let at = begun.after(after);
     let mut timer = Timer::new(at);
     let early = poll_fn(|cx| match first.as_mut().poll(cx) {
@@ -63,23 +64,34 @@ pub(super) async fn race(
     let sent = worker.now();
     let overall = begun.after(second.timeout);
     let request = retry::Request {
-        repeatable: second.repeatable,
+        repeatable: second.out.is_repeatable(),
         replayable: second.body_again().is_some(),
         answered: false,
         attempts: 1,
-        deadline: Some(second.deadline.map_or(overall, |at| at.min(overall))),
+        deadline: Some(second.out.deadline.map_or(overall, |at| at.min(overall))),
         usual: route.state.cost(method),
     };
     let decided = route.upstream.hedge(&request, sent);
     let slow = worker.in_flight().endpoint(entry);
     let leave = matches!(decided, Resend::After(_))
-        .then(|| admit::at_once(&worker, route, second.caller, method, second.deadline))
+        .then(|| {
+            admit::at_once(
+                &worker,
+                route,
+                second.out.caller,
+                method,
+                second.out.deadline,
+            )
+        })
         .flatten();
-    let (Some(leave), Some(again)) = (leave, second.again(2)) else {
+    let Some(leave) = leave else {
+        return first.await;
+    };
+    let Some(again) = second.again(2) else {
         return first.await;
     };
     second.tried.extend(slow);
-    let upload = second.upload.take();
+    let upload = second.out.upload.take();
     let copy: Copy<'_> = Box::pin(send::copy(route, again, &mut second));
     let Some(won) = whichever(first.as_mut(), copy).await else {
         return first.await;
@@ -98,7 +110,7 @@ pub(super) async fn race(
     }
     track.phase(Phase::Wait, sent);
     note(track, after);
-    second.upload = upload;
+    second.out.upload = upload;
     let before = upstream_time(track);
     track.set_endpoint(lease.endpoint());
     Ok(forward::answered(

@@ -10,6 +10,7 @@ mod conn;
 mod connect;
 mod forward;
 mod guard;
+mod h1;
 mod h2stream;
 mod hedge;
 mod hold;

@@ -1,15 +1,14 @@
 //! A request as it is sent upstream, and all that its attempts have in common.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Uri};
 
 use super::admit::Caller;
 use super::conn::Interim;
+use super::h1::Head;
 use super::ingress::{self, Fields};
 use super::live::LiveRoute;
 use super::pool::Timer;
@@ -28,19 +27,29 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 /// What a request is sent with.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    pub(super) request: Request<RequestBody>,
-    pub(super) interim: Arc<Interim>,
-    upload: Option<Rc<Upload>>,
-    hash: Option<u64>,
+    pub(super) head: Head,
+    pub(super) body: RequestBody,
+    pub(super) interim: Rc<Interim>,
+    pub(super) upload: Option<Rc<Upload>>,
+    pub(super) hash: Option<u64>,
     /// How it stands in line.
-    caller: Caller,
+    pub(super) caller: Caller,
     /// When the client itself gives up.
-    deadline: Option<Instant>,
-    grpc: bool,
-    /// Whether sending it twice does no more than sending it once.
-    repeatable: bool,
+    pub(super) deadline: Option<Instant>,
+    pub(super) grpc: bool,
+    repeats: Repeats,
     /// Whether its body, if it is short, is read before anything is asked of the upstream.
     pub(super) gathers: bool,
+}
+
+/// When a request may be sent a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeats {
+    Never,
+    /// Where an endpoint says that it has not processed the first, as one of HTTP/2 does.
+    Unprocessed,
+    /// Always: it does no more than one.
+    Always,
 }
 
 impl Outbound {
@@ -51,32 +60,51 @@ impl Outbound {
         source: Source,
         hash: Option<u64>,
         deadline: Option<Instant>,
-        interim: Arc<Interim>,
+        interim: Rc<Interim>,
     ) -> Self {
         let repeatable = retry::is_idempotent(track.exchange.method)
             || head.headers.contains_key("idempotency-key");
+        let repeats = match route.connector.protocol {
+            _ if repeatable => Repeats::Always,
+            Protocol::Http2 => Repeats::Unprocessed,
+            Protocol::Http1 => Repeats::Never,
+        };
         let (body, upload) = if source.is_empty() {
             (RequestBody::empty(), None)
         } else {
             let limit = track.conn.listener.listener.max_body_bytes;
-            // An HTTP/2 endpoint may say that it has not processed what may not be repeated otherwise.
-            let keeps = repeatable || route.connector.protocol == Protocol::Http2;
-            let (body, upload) = RequestBody::new(source, limit, track.now(), keeps);
+            let (body, upload) =
+                RequestBody::new(source, limit, track.now(), repeats != Repeats::Never);
             track.upload = Some(Rc::clone(&upload));
             (body, Some(upload))
         };
         Self {
             caller: track.caller(),
             grpc: ingress::is_grpc(&head.headers),
-            request: Request::from_parts(head, body),
+            head: Head {
+                method: head.method,
+                uri: head.uri,
+                headers: head.headers,
+            },
+            body,
             upload,
             hash,
             deadline,
             interim,
-            repeatable,
+            repeats,
             // Who waits to be told to go on may yet be spared it.
             gathers: !fields.expects(),
         }
+    }
+
+    /// Whether sending it twice does no more than sending it once.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.repeats == Repeats::Always
+    }
+
+    /// Whether it may come to be sent twice.
+    pub(super) fn is_resendable(&self) -> bool {
+        self.repeats != Repeats::Never
     }
 }
 
@@ -84,49 +112,18 @@ impl Outbound {
 pub(super) struct Sending {
     pub(super) worker: Rc<Worker>,
     pub(super) timer: Option<Timer>,
-    pub(super) upload: Option<Rc<Upload>>,
-    pub(super) deadline: Option<Instant>,
-    pub(super) hash: Option<u64>,
+    pub(super) out: Box<Outbound>,
     /// When the present attempt was sent.
     pub(super) begun: Instant,
     /// Endpoints that earlier attempts failed on.
     pub(super) tried: Vec<EndpointId>,
-    /// What the request is made of again; none when it never may be.
-    pub(super) spare: Option<Head>,
-    pub(super) caller: Caller,
-    pub(super) grpc: bool,
-    pub(super) repeatable: bool,
     trace: Option<TraceContext>,
-    interim: Arc<Interim>,
     /// Bound on an attempt, and on all of them.
     per_try: Option<Duration>,
     pub(super) timeout: Duration,
     idle: Duration,
     /// When the route's timeout is over, whatever the attempt; set once there is a second one.
     pub(super) overall: Option<Instant>,
-}
-
-/// A request's method, target and headers.
-#[derive(Clone)]
-pub(super) struct Head(Method, Uri, HeaderMap);
-
-impl Head {
-    fn copy(request: &Request<RequestBody>) -> Self {
-        Self(
-            request.method().clone(),
-            request.uri().clone(),
-            request.headers().clone(),
-        )
-    }
-
-    /// The same request, with `body`.
-    pub(super) fn rebuild(&self, body: RequestBody) -> Request<RequestBody> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.0.clone();
-        *request.uri_mut() = self.1.clone();
-        *request.headers_mut() = self.2.clone();
-        request
-    }
 }
 
 impl Drop for Sending {
@@ -138,23 +135,15 @@ impl Drop for Sending {
 }
 
 impl Sending {
-    pub(super) fn new(track: &Track, route: &LiveRoute, outbound: &Outbound) -> Self {
+    pub(super) fn new(track: &Track, route: &LiveRoute, out: Box<Outbound>) -> Self {
         let worker = Rc::clone(&track.conn.worker);
         Self {
             timer: worker.take_timer(),
             begun: worker.now(),
             worker,
-            upload: outbound.upload.clone(),
-            deadline: outbound.deadline,
-            hash: outbound.hash,
+            out,
             tried: Vec::new(),
-            spare: (outbound.repeatable || route.connector.protocol == Protocol::Http2)
-                .then(|| Head::copy(&outbound.request)),
-            caller: outbound.caller,
-            grpc: outbound.grpc,
-            repeatable: outbound.repeatable,
             trace: track.trace,
-            interim: Arc::clone(&outbound.interim),
             per_try: route.config.retry.per_try_timeout,
             timeout: route.route.timeout,
             idle: route.route.idle_timeout,
@@ -162,16 +151,21 @@ impl Sending {
         }
     }
 
+    /// The body, for the first attempt.
+    pub(super) fn take_body(&mut self) -> RequestBody {
+        std::mem::replace(&mut self.out.body, RequestBody::empty())
+    }
+
     /// Ready when it is time to give up. While the client uploads, only its silence counts.
     pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let bound = self.bound();
-            let (since, bound) = match self.upload.as_ref().map(|upload| upload.state()) {
+            let (since, bound) = match self.out.upload.as_ref().map(|upload| upload.state()) {
                 Some((false, progress)) => (progress, self.idle),
                 Some((true, progress)) => (progress.max(self.begun), bound),
                 None => (self.begun, bound),
             };
-            let ends = [self.deadline, self.overall].into_iter().flatten();
+            let ends = [self.out.deadline, self.overall].into_iter().flatten();
             let until = ends.fold(since.after(bound), Instant::min);
             let timer = self.timer.get_or_insert_with(|| Timer::new(until));
             std::task::ready!(timer.poll_until(cx, until));
@@ -188,14 +182,13 @@ impl Sending {
     }
 
     pub(super) fn waited(&self, now: Instant) -> Duration {
-        self.upload
-            .as_ref()
-            .map_or(Duration::ZERO, |upload| upload.waited(now))
+        let upload = self.out.upload.as_ref();
+        upload.map_or(Duration::ZERO, |upload| upload.waited(now))
     }
 
     /// The whole body again; none when it was not kept.
     pub(super) fn body_again(&self) -> Option<RequestBody> {
-        match &self.upload {
+        match &self.out.upload {
             None => Some(RequestBody::empty()),
             Some(upload) => upload.kept().map(RequestBody::again),
         }
@@ -203,37 +196,31 @@ impl Sending {
 
     /// What a second copy of the request is sent with, while the first is still under way.
     pub(super) fn copy(&self) -> Self {
+        let out = Outbound {
+            head: self.out.head.clone(),
+            body: RequestBody::empty(),
+            interim: Rc::clone(&self.out.interim),
+            upload: self.out.upload.clone(),
+            ..*self.out
+        };
         Self {
             timer: None,
-            upload: self.upload.clone(),
+            out: Box::new(out),
             tried: Vec::new(),
-            spare: self.spare.clone(),
-            interim: Arc::clone(&self.interim),
             worker: Rc::clone(&self.worker),
             ..*self
         }
     }
 
-    /// The request again.
-    pub(super) fn again(&self, attempts: u32) -> Option<Box<Outbound>> {
-        let mut request = self.spare.as_ref()?.rebuild(self.body_again()?);
-        request
-            .headers_mut()
-            .insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
+    /// Makes the head that of another attempt; the body for it, if there is one.
+    pub(super) fn again(&mut self, attempts: u32) -> Option<RequestBody> {
+        let body = self.out.is_resendable().then(|| self.body_again())??;
+        let headers = &mut self.out.head.headers;
+        headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
         if let Some(trace) = &self.trace {
             let number = u8::try_from(attempts).unwrap_or(u8::MAX);
-            tracing::pass_on(request.headers_mut(), trace, number);
+            tracing::pass_on(headers, trace, number);
         }
-        Some(Box::new(Outbound {
-            request,
-            interim: Arc::clone(&self.interim),
-            upload: self.upload.clone(),
-            hash: self.hash,
-            caller: self.caller,
-            deadline: self.deadline,
-            grpc: self.grpc,
-            repeatable: self.repeatable,
-            gathers: false,
-        }))
+        Some(body)
     }
 }

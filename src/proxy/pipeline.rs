@@ -8,7 +8,6 @@ use std::future::Future;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -62,7 +61,7 @@ pub(crate) fn answer(
     conn: &Rc<Conn>,
     head: http::request::Parts,
     source: Source,
-    interim: Arc<Interim>,
+    interim: Rc<Interim>,
 ) -> Answering<impl Future<Output = Response<ResponseBody>> + use<>> {
     let now = conn.worker.now();
     let begun = conn.request_begins(now);
@@ -152,7 +151,7 @@ fn decide(
     begun: Instant,
     mut head: http::request::Parts,
     source: Source,
-    interim: Arc<Interim>,
+    interim: Rc<Interim>,
     asked: Option<&HeaderValue>,
 ) -> Result<(RouteRef, Way), Refusal> {
     track.asks(&head.method, std::mem::take(&mut head.uri));
@@ -468,7 +467,7 @@ fn pass(
         return respond::refuse(track, &Refusal::shed(rejection), false);
     }
     if upgrades {
-        let (Some(_), Upstream::H1(conn, _)) = (&asked, upstream) else {
+        let (Some(_), Upstream::H1(conn)) = (&asked, upstream) else {
             track.conn.resume();
             let refusal = Refusal::new(
                 StatusCode::BAD_GATEWAY,

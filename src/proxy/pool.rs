@@ -9,16 +9,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::time::Sleep;
 
 use super::connect::Connector;
+use super::h1;
 use super::stream::Stream;
-use super::upload::RequestBody;
 use crate::clock::{Instant, SystemClock};
 use crate::model::EndpointId;
 
@@ -28,9 +26,7 @@ const MAX_IDLE: usize = 512;
 /// One HTTP/1 connection to an endpoint.
 #[derive(Debug)]
 pub(crate) struct H1Conn {
-    pub(crate) sender: http1::SendRequest<RequestBody>,
-    connection: http1::Connection<TokioIo<Stream>, RequestBody>,
-    finished: bool,
+    pub(crate) connection: h1::Connection,
     /// Whether it has answered a request before.
     pub(crate) reused: bool,
     connector: Arc<Connector>,
@@ -52,41 +48,6 @@ impl OpenCount {
 impl Drop for OpenCount {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
-impl H1Conn {
-    /// Moves bytes, as far as there are any.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.finished && Pin::new(&mut self.connection).poll(cx).is_ready() {
-            self.finished = true;
-        }
-    }
-
-    /// Whether the connection is over.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.finished
-    }
-
-    /// Whether it can take a request, as far as is known: one that the other end has closed since it was
-    /// last driven gives the request back unsent.
-    fn is_ready(&mut self) -> bool {
-        if !self.sender.is_ready() {
-            self.drive(&mut Context::from_waker(Waker::noop()));
-        }
-        !self.finished && self.sender.is_ready()
-    }
-
-    /// Whether it is still open at the other end.
-    fn is_alive(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.finished && self.sender.is_ready()
-    }
-
-    /// The stream below, and what was read of it beyond the response head.
-    pub(crate) fn into_stream(self) -> (Stream, Bytes) {
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
     }
 }
 
@@ -147,7 +108,7 @@ impl Pools {
     ) -> Option<Box<H1Conn>> {
         loop {
             let mut conn = self.with(endpoint, |pool| pool.idle.pop())??;
-            if Arc::ptr_eq(&conn.connector, connector) && conn.is_ready() {
+            if Arc::ptr_eq(&conn.connector, connector) && conn.connection.is_alive() {
                 return Some(conn);
             }
         }
@@ -155,7 +116,7 @@ impl Pools {
 
     /// Puts a connection back after an exchange, if it can carry another.
     pub(crate) fn give_back(&self, endpoint: EndpointId, mut conn: Box<H1Conn>) {
-        if !conn.is_ready() {
+        if !conn.connection.rest() {
             return;
         }
         conn.reused = true;
@@ -168,25 +129,22 @@ impl Pools {
     }
 
     /// Makes an HTTP/1 connection of `stream`.
-    pub(crate) async fn h1(
+    pub(crate) fn h1(
         &self,
         endpoint: EndpointId,
         connector: &Arc<Connector>,
         stream: Stream,
-    ) -> hyper::Result<Box<H1Conn>> {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    ) -> Box<H1Conn> {
         let count = self
             .with(endpoint, |pool| Rc::clone(&pool.open))
             .unwrap_or_default();
-        Ok(Box::new(H1Conn {
-            sender,
-            connection,
-            finished: false,
+        Box::new(H1Conn {
+            connection: h1::Connection::new(stream),
             reused: false,
             connector: Arc::clone(connector),
             idle_since: SystemClock.now(),
             _open: OpenCount::new(&count),
-        }))
+        })
     }
 
     /// An HTTP/2 connection with room for another stream.
@@ -245,7 +203,8 @@ impl Pools {
     pub(crate) fn sweep(&self, now: Instant) {
         for pool in self.0.borrow_mut().iter_mut() {
             pool.idle.retain_mut(|conn| {
-                now.since(conn.idle_since) < conn.connector.idle_timeout && conn.is_alive()
+                now.since(conn.idle_since) < conn.connector.idle_timeout
+                    && conn.connection.is_alive()
             });
             pool.shared.retain(|conn| {
                 if conn.state.streams.get() > 0 {

@@ -7,19 +7,17 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::body::Upstream;
-use super::conn::Interim;
 use super::connect::ConnectError;
 use super::forward::Failure;
+use super::h1::{self, Fault};
 use super::h2stream::{H2Body, StreamCount, TaskGuard, UpstreamStream, send_body};
 use super::live::LiveRoute;
-use super::outbound::{Outbound, Sending};
+use super::outbound::Sending;
 use super::outliers;
 use super::pool::{H1Conn, H2Conn};
 use super::respond::Refusal;
@@ -34,19 +32,19 @@ use crate::observe::why::{Policy, Verdict};
 /// Endpoints tried when connections cannot be made.
 const MAX_ENDPOINTS: usize = 3;
 
-/// A request that could not be sent, and what that says about the upstream.
-type Unsent = (Refusal, Outcome);
+/// Why no endpoint was sent the request, and what that says about the upstream.
+type NotSent = (Refusal, Outcome);
 
-/// Sends `outbound` to some endpoint; the response's head, or why there is none.
+/// Sends the request with `body` to some endpoint; the response's head, or why there is none.
 ///
 /// # Errors
 /// When there is no endpoint to send it to, or none that can be connected to.
 pub(super) async fn send(
     track: &mut Track,
     route: &LiveRoute,
-    outbound: Box<Outbound>,
+    body: RequestBody,
     sending: &mut Sending,
-) -> Result<(Lease, Result<Response<Upstream>, Failure>), Unsent> {
+) -> Result<(Lease, Result<Response<Upstream>, Failure>), NotSent> {
     match route.connector.protocol {
         Protocol::Http1 => {
             let first = first(track, route, sending)?;
@@ -55,7 +53,7 @@ pub(super) async fn send(
                 Some(conn) => (first, conn),
                 None => Box::pin(connect_h1(track, route, sending, first)).await?,
             };
-            send_h1(track, route, lease, conn, outbound, sending).await
+            send_h1(track, route, lease, conn, body, sending).await
         }
         Protocol::Http2 => {
             Box::pin(async {
@@ -63,7 +61,7 @@ pub(super) async fn send(
                 let (lease, ready) = ready_h2(track, route, sending, first).await?;
                 track.count_attempt();
                 let result = match ready {
-                    Ok((conn, count)) => send_h2(conn, count, outbound, sending).await,
+                    Ok((conn, count)) => send_h2(conn, count, body, sending).await,
                     Err(failure) => Err(failure),
                 };
                 Ok((lease, result))
@@ -82,7 +80,8 @@ fn pick(
 ) -> Result<Lease, NoEndpoint> {
     let rng = &mut sending.worker.rng();
     let now = sending.worker.now();
-    let mut pick = |exclude: &[EndpointId]| route.upstream.pick(now, rng, sending.hash, exclude);
+    let mut pick =
+        |exclude: &[EndpointId]| route.upstream.pick(now, rng, sending.out.hash, exclude);
     let lease = match sending.tried.as_slice() {
         [] => pick(failed)?,
         tried => {
@@ -97,7 +96,7 @@ fn pick(
     Ok(lease)
 }
 
-fn no_endpoint(last: Option<ConnectError>) -> Unsent {
+fn no_endpoint(last: Option<ConnectError>) -> NotSent {
     match last {
         Some(error) => {
             let mut refusal = Refusal::new(
@@ -165,13 +164,15 @@ macro_rules! connect_any {
 /// Sends a second copy of a request to an endpoint it was not sent to; none when that fails.
 pub(super) async fn copy(
     route: &LiveRoute,
-    outbound: Box<Outbound>,
+    body: RequestBody,
     sending: &mut Sending,
 ) -> Option<(Lease, Response<Upstream>)> {
     let now = sending.worker.now();
     let lease = {
         let rng = &mut sending.worker.rng();
-        let picked = route.upstream.pick(now, rng, sending.hash, &sending.tried);
+        let picked = route
+            .upstream
+            .pick(now, rng, sending.out.hash, &sending.tried);
         picked.ok()?
     };
     let response = match route.connector.protocol {
@@ -185,9 +186,7 @@ pub(super) async fn copy(
                 None => fresh_h1(route, &lease, sending).await.ok()?,
             };
             sending.begun = sending.worker.now();
-            let mut request = outbound.request;
-            attach_interim(&mut request, &outbound.interim);
-            exchange_h1(conn, request, sending).await
+            exchange_h1(conn, Begin::With(body), sending).await
         }
         Protocol::Http2 => {
             let mut conn = any_h2(route, &lease, sending).await.ok()?;
@@ -196,14 +195,14 @@ pub(super) async fn copy(
                 .await
                 .filter(|takes| *takes)?;
             sending.begun = sending.worker.now();
-            send_h2(conn, count, outbound, sending).await
+            send_h2(conn, count, body, sending).await
         }
     };
     Some((lease, response.ok()?))
 }
 
 /// The first choice.
-fn first(track: &mut Track, route: &LiveRoute, sending: &Sending) -> Result<Lease, Unsent> {
+fn first(track: &mut Track, route: &LiveRoute, sending: &Sending) -> Result<Lease, NotSent> {
     pick(track, route, sending, &[]).map_err(|_none| no_endpoint(None))
 }
 
@@ -229,7 +228,7 @@ async fn connect_h1(
     route: &LiveRoute,
     sending: &mut Sending,
     first: Lease,
-) -> Result<(Lease, Box<H1Conn>), Unsent> {
+) -> Result<(Lease, Box<H1Conn>), NotSent> {
     connect_any!(track, route, sending, first, lease => fresh_h1(route, &lease, sending))
 }
 
@@ -242,17 +241,15 @@ async fn fresh_h1(
     let endpoint = lease.endpoint();
     let now = worker.now();
     let deadline = sending
+        .out
         .deadline
         .unwrap_or_else(|| now.after(sending.bound()));
     let stream = route
         .connector
         .connect(endpoint.address(), now, deadline)
         .await?;
-    let made = worker
-        .pools()
-        .h1(endpoint.id(), &route.connector, stream)
-        .await;
-    made.map_err(|_closed| ConnectError::Refused)
+    let pools = worker.pools();
+    Ok(pools.h1(endpoint.id(), &route.connector, stream))
 }
 
 /// A shared or a fresh HTTP/2 connection to the first choice or, failing that, to another.
@@ -261,7 +258,7 @@ async fn connect_h2(
     route: &LiveRoute,
     sending: &mut Sending,
     first: Lease,
-) -> Result<(Lease, H2Conn), Unsent> {
+) -> Result<(Lease, H2Conn), NotSent> {
     connect_any!(track, route, sending, first, lease => any_h2(route, &lease, sending))
 }
 
@@ -277,6 +274,7 @@ async fn any_h2(
     }
     let now = worker.now();
     let deadline = sending
+        .out
         .deadline
         .unwrap_or_else(|| now.after(sending.bound()));
     let stream = route
@@ -296,103 +294,60 @@ async fn send_h1(
     route: &LiveRoute,
     lease: Lease,
     conn: Box<H1Conn>,
-    outbound: Box<Outbound>,
+    body: RequestBody,
     sending: &mut Sending,
-) -> Result<(Lease, Result<Response<Upstream>, Failure>), Unsent> {
+) -> Result<(Lease, Result<Response<Upstream>, Failure>), NotSent> {
     let reused = conn.reused;
-    let Outbound {
-        mut request,
-        interim,
-        ..
-    } = *outbound;
     track.count_attempt();
-    attach_interim(&mut request, &interim);
-    let unsent = match exchange_h1(conn, request, sending).await {
+    let unsent = match exchange_h1(conn, Begin::With(body), sending).await {
         Err(Failure::Closed(unsent)) if reused => unsent,
         other => return Ok((lease, other)),
     };
     Box::pin(async move {
         let copied = || {
-            let spare = sending.spare.as_ref()?;
-            let mut request = spare.rebuild(sending.body_again()?);
-            attach_interim(&mut request, &interim);
-            Some(request)
+            let body = sending.out.is_resendable().then(|| sending.body_again())?;
+            body.map(Begin::With)
         };
-        let Some(request) = unsent.map(|request| *request).or_else(copied) else {
+        let Some(begin) = unsent.map(Begin::Again).or_else(copied) else {
             return Ok((lease, Err(Failure::Closed(None))));
         };
         let (lease, conn) = connect_h1(track, route, sending, lease).await?;
         track.count_attempt();
-        let result = exchange_h1(conn, request, sending).await;
+        let result = exchange_h1(conn, begin, sending).await;
         Ok((lease, result))
     })
     .await
 }
 
-fn attach_interim(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
-    let interim = Arc::clone(interim);
-    hyper::ext::on_informational(request, move |response| {
-        interim.leave(response.status(), response.headers());
-    });
+/// What an exchange begins with.
+enum Begin {
+    /// The request's head, and this body.
+    With(RequestBody),
+    /// What another connection could not send.
+    Again(h1::Unsent),
 }
 
 /// One exchange on one HTTP/1 connection, up to the response's head.
 async fn exchange_h1(
     mut conn: Box<H1Conn>,
-    request: Request<RequestBody>,
+    begin: Begin,
     sending: &mut Sending,
 ) -> Result<Response<Upstream>, Failure> {
-    let mut pending = pin!(conn.sender.try_send_request(request));
-    // Only driving the connection resolves the response, so it need not know whom to wake.
-    let mut resolve = || {
-        let mut asleep = Context::from_waker(Waker::noop());
-        match pending.as_mut().poll(&mut asleep) {
-            Poll::Ready(response) => Some(response.map_err(failure)),
-            Poll::Pending => None,
+    match begin {
+        Begin::With(body) => conn.connection.begin(&sending.out.head, body),
+        Begin::Again(unsent) => conn.connection.begin_again(unsent),
+    }
+    let head = poll_fn(|cx| {
+        if let Poll::Ready(head) = conn.connection.poll_head(cx, &sending.out.interim) {
+            return Poll::Ready(head.map_err(|fault| match fault {
+                Fault::Closed(unsent) => Failure::Closed(unsent),
+                Fault::Broken => Failure::Broken,
+            }));
         }
-    };
-    let resolved = poll_fn(|cx| {
-        conn.drive(cx);
-        match resolve() {
-            None if conn.is_finished() => Poll::Ready(None),
-            None => sending
-                .poll_expired(cx)
-                .map(|()| Some(Err(Failure::TimedOut))),
-            resolved => Poll::Ready(resolved),
-        }
+        sending.poll_expired(cx).map(|()| Err(Failure::TimedOut))
     })
-    .await;
-    let Some(response) = resolved else {
-        // A request that was never taken up comes back when its connection goes.
-        drop(conn);
-        let failed = resolve().and_then(Result::err);
-        return Err(failed.unwrap_or(Failure::Closed(None)));
-    };
-    let (head, incoming): (_, Incoming) = response?.into_parts();
-    Ok(Response::from_parts(head, Upstream::H1(conn, incoming)))
-}
-
-fn failure(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Failure {
-    let unsent = error.take_message();
-    let error = error.into_error();
-    if unsent.is_some() || error.is_incomplete_message() || error.is_canceled() || error.is_closed()
-    {
-        return Failure::Closed(unsent.map(Box::new));
-    }
-    // A reset connection is an I/O error to hyper; nothing was answered on it either.
-    let reset = std::error::Error::source(&error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|io| {
-            matches!(
-                io.kind(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
-            )
-        });
-    if reset {
-        Failure::Closed(None)
-    } else {
-        Failure::Broken
-    }
+    .await?;
+    Ok(Response::from_parts(head, Upstream::H1(conn)))
 }
 
 /// Streams beyond the last that GOAWAY names, and those refused, were not processed (RFC 9113 section 8.7). Others whose
@@ -413,7 +368,7 @@ async fn ready_h2(
     route: &LiveRoute,
     sending: &mut Sending,
     first: Lease,
-) -> Result<(Lease, Result<(H2Conn, StreamCount), Failure>), Unsent> {
+) -> Result<(Lease, Result<(H2Conn, StreamCount), Failure>), NotSent> {
     let mut lease = first;
     for _ in 0..MAX_ENDPOINTS {
         let (connected, mut conn) = connect_h2(track, route, sending, lease).await?;
@@ -443,17 +398,16 @@ async fn takes_stream(conn: &mut H2Conn, sending: &mut Sending) -> Option<bool> 
 async fn send_h2(
     mut conn: H2Conn,
     count: StreamCount,
-    outbound: Box<Outbound>,
+    body: RequestBody,
     sending: &mut Sending,
 ) -> Result<Response<Upstream>, Failure> {
-    let Outbound {
-        request, interim, ..
-    } = *outbound;
-    let (head, body) = request.into_parts();
     let empty = http_body::Body::is_end_stream(&body);
-    let sent = conn
-        .sender
-        .send_request(Request::from_parts(head, ()), empty);
+    let mut request = Request::new(());
+    let head = &sending.out.head;
+    request.method_mut().clone_from(&head.method);
+    request.uri_mut().clone_from(&head.uri);
+    request.headers_mut().clone_from(&head.headers);
+    let sent = conn.sender.send_request(request, empty);
     let (response, stream) = sent.map_err(|_refused| Failure::Broken)?;
     let upload = (!empty).then(|| {
         let task = tokio::task::spawn_local(async move { send_body(pin!(body), stream).await });
@@ -463,6 +417,7 @@ async fn send_h2(
     let response = poll_fn(|cx| {
         while let Poll::Ready(Some(Ok(early))) = response.as_mut().get_mut().poll_informational(cx)
         {
+            let interim = &sending.out.interim;
             interim.leave(early.status(), early.headers());
         }
         if let Poll::Ready(response) = response.as_mut().poll(cx) {

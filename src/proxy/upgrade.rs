@@ -37,7 +37,7 @@ impl Tunnel {
         } = self;
         let progress = Cell::new(SystemClock.now());
         let (received, sent) = (Cell::new(0), Cell::new(0));
-        let (stream, prefix) = upstream.into_stream();
+        let (stream, prefix) = upstream.connection.into_stream();
         let client = Prefixed::new(Bytes::from(early), client);
         let mut client = Counted {
             stream: client,

@@ -251,7 +251,7 @@ impl Asked {
         let Some(stored) = self.stored.as_ref().filter(|_| self.method == Method::GET) else {
             return false;
         };
-        let request = outbound.request.headers_mut();
+        let request = &mut outbound.head.headers;
         if !self.part {
             return condition::validate(request, &stored.head.headers);
         }

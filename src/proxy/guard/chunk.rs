@@ -7,7 +7,7 @@ const MAX_CHUNK_EXTENSION: usize = 4_096;
 
 /// Where in a chunked body the stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     /// In a size line, before its extension: the size so far, and its digits.
     Size(u64, u8),
     /// In a size line's extension, with the bytes seen of it.
@@ -27,7 +27,7 @@ pub(super) enum Chunk {
 }
 
 /// One byte of chunked framing, outside of data; none when the message ends with it.
-pub(super) fn chunk_byte(chunk: Chunk, byte: u8) -> Result<Option<Chunk>, Violation> {
+pub(crate) fn chunk_byte(chunk: Chunk, byte: u8) -> Result<Option<Chunk>, Violation> {
     const SIZE: Violation = bad("a chunk size is malformed");
     let next = match (chunk, byte) {
         (Chunk::Size(size, digits), _) if byte.is_ascii_hexdigit() => {

@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ async fn talk(conn: &Rc<Conn>, io: GuardedIo) -> Option<GuardedIo> {
     }
     let service = service_fn(|request: http::Request<Incoming>| {
         let (head, body) = request.into_parts();
-        pipeline::answer(conn, head, Source::H1(body), Arc::clone(conn.interim()))
+        pipeline::answer(conn, head, Source::H1(body), Rc::clone(conn.interim()))
     });
     let mut connection = builder.serve_connection(TokioIo::new(io), service);
     let ended = poll_fn(|cx| {

@@ -3,7 +3,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -80,8 +79,8 @@ async fn stream_h2(
     } else {
         Source::H2(body)
     };
-    let interim: Arc<Interim> = Arc::default();
-    let mut answer = pipeline::answer(&conn, head, source, Arc::clone(&interim));
+    let interim: Rc<Interim> = Rc::default();
+    let mut answer = pipeline::answer(&conn, head, source, Rc::clone(&interim));
     let response = poll_fn(|cx| {
         let polled = Pin::new(&mut answer).poll(cx);
         for (status, headers) in interim.take() {

@@ -1,0 +1,314 @@
+//! Responses whole and in pieces, good and bad; and exchanges over a socket.
+
+use std::future::poll_fn;
+
+use http::{HeaderMap, Uri};
+use proptest::prelude::*;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+use super::head::{Malformed, Received};
+use super::*;
+use crate::proxy::stream::Socket;
+
+fn head(bytes: &[u8]) -> Result<Option<Received>, Malformed> {
+    head::parse(&mut BytesMut::from(bytes), &mut 0)
+}
+
+/// Reads one response of which `pieces` come one after the other: its body, and its trailers.
+fn body(method: &Method, pieces: &[&[u8]]) -> Result<(Vec<u8>, HeaderMap), Malformed> {
+    let (mut read, mut searched) = (BytesMut::new(), 0);
+    let mut decoder = None;
+    let (mut data, mut trailers) = (Vec::new(), HeaderMap::new());
+    for piece in pieces {
+        read.extend_from_slice(piece);
+        if decoder.is_none() {
+            let Some(received) = head::parse(&mut read, &mut searched)? else {
+                continue;
+            };
+            decoder = Some(Decoder::new(&received, method)?);
+        }
+        let Some(decoder) = decoder.as_mut() else {
+            continue;
+        };
+        while let Some(frame) = decoder.decode(&mut read)? {
+            match frame.into_data() {
+                Ok(bytes) => data.extend_from_slice(&bytes),
+                Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+            }
+        }
+    }
+    let ended = decoder.is_some_and(|it| it.is_done() || it.ends_with_the_connection());
+    if ended && read.is_empty() {
+        Ok((data, trailers))
+    } else {
+        Err(Malformed)
+    }
+}
+
+fn whole(response: &str) -> Result<Vec<u8>, Malformed> {
+    body(&Method::GET, &[response.as_bytes()]).map(|(data, _)| data)
+}
+
+#[test]
+fn bodies_end_where_their_heads_say() {
+    for (response, content) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "hi"),
+        ("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", "hi"),
+        ("\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", "hi"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\ncontent-length:2\r\n\r\nhi",
+            "hi",
+        ),
+        ("HTTP/1.0 200 OK\r\n\r\nuntil the end", "until the end"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n...",
+            "...",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 99\r\n\r\n2 \r\nhi\r\n0\r\n\r\n",
+            "hi",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n1;x=y\r\nh\r\n001\r\ni\r\n0\r\n\r\n",
+            "hi",
+        ),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", ""),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", ""),
+    ] {
+        let read = whole(response).unwrap_or_else(|_| panic!("{response:?} is malformed"));
+        assert_eq!(read, content.as_bytes(), "{response:?}");
+    }
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+    let (read, _) = body(&Method::HEAD, &[answer]).expect("well-formed");
+    assert!(read.is_empty());
+}
+
+#[test]
+fn what_is_no_response_is_refused() {
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(500_000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
+    for response in [
+        "hello",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/2 200 OK\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nNo colon\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX : 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: 1\r\n folded\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nhi",
+        "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nhi",
+        "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nhi",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhi",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno colon\r\n\r\n",
+        &long,
+        &many,
+    ] {
+        assert!(whole(response).is_err(), "{:?}", response.get(..60));
+    }
+    assert!(head(b"HTTP/1").is_ok_and(|head| head.is_none()));
+}
+
+#[test]
+fn a_connection_is_kept_as_its_version_and_the_head_say() {
+    for (response, keeps) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", true),
+    ] {
+        let received = head(response.as_bytes())
+            .expect("well-formed")
+            .expect("whole");
+        assert_eq!(received.keeps, keeps, "{response:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_response_is_the_same_however_it_is_cut(
+        content in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..5),
+        chunked: bool,
+        trailer: bool,
+        cuts in proptest::collection::vec(1..30_usize, 1..60),
+    ) {
+        let data = content.concat();
+        let mut response = b"HTTP/1.1 200 OK\r\nX: 1\r\n".to_vec();
+        if chunked {
+            response.extend(b"transfer-encoding: chunked\r\n\r\n");
+            for chunk in &content {
+                response.extend(format!("{:X}\r\n", chunk.len()).into_bytes());
+                response.extend(chunk);
+                response.extend(b"\r\n");
+            }
+            response.extend(b"0\r\n");
+            if trailer {
+                response.extend(b"T: v\r\n");
+            }
+            response.extend(b"\r\n");
+        } else {
+            response.extend(format!("content-length: {}\r\n\r\n", data.len()).into_bytes());
+            response.extend(&data);
+        }
+        let mut pieces = Vec::new();
+        let mut rest = response.as_slice();
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+            pieces.push(piece);
+            rest = behind;
+        }
+        let Ok((read, trailers)) = body(&Method::GET, &pieces) else {
+            return Err(TestCaseError::fail("malformed"));
+        };
+        prop_assert_eq!(read, data);
+        prop_assert_eq!(trailers.len(), usize::from(chunked && trailer));
+    }
+}
+
+fn request(method: Method, target: &'static str) -> Head {
+    Head {
+        method,
+        uri: Uri::from_static(target),
+        headers: HeaderMap::new(),
+    }
+}
+
+/// A connection, and the endpoint's side of it.
+fn connected() -> (Connection, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    (Connection::new(Stream::Plain(Socket::Unix(ours))), theirs)
+}
+
+async fn answered(connection: &mut Connection) -> Result<http::response::Parts, Fault> {
+    let interim = Interim::default();
+    poll_fn(|cx| connection.poll_head(cx, &interim)).await
+}
+
+async fn read_all(connection: &mut Connection) -> Vec<u8> {
+    let mut data = Vec::new();
+    while let Some(frame) = poll_fn(|cx| connection.poll_frame(cx)).await {
+        let frame = frame.expect("a whole body");
+        data.extend(frame.into_data().expect("no trailers"));
+    }
+    data
+}
+
+/// What the endpoint has been sent, as long as it is.
+async fn sent(endpoint: &mut UnixStream, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    endpoint.read_exact(&mut bytes).await.expect("sent");
+    String::from_utf8(bytes).expect("text")
+}
+
+#[tokio::test]
+async fn one_exchange_follows_the_other() {
+    let (mut connection, mut endpoint) = connected();
+    for number in 0..3 {
+        assert!(connection.is_alive(), "before exchange {number}");
+        connection.begin(&request(Method::GET, "/a?b"), RequestBody::empty());
+        let answer =
+            b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        endpoint.write_all(answer).await.expect("written");
+        let head = answered(&mut connection).await.expect("answered");
+        assert_eq!(head.status, StatusCode::OK);
+        assert_eq!(connection.size_hint().exact(), Some(2));
+        assert_eq!(read_all(&mut connection).await, b"hi");
+        let asked = "GET /a?b HTTP/1.1\r\n\r\n";
+        assert_eq!(sent(&mut endpoint, asked.len()).await, asked);
+        assert!(connection.rest(), "after exchange {number}");
+    }
+    endpoint.write_all(b"unasked").await.expect("written");
+    poll_fn(|cx| connection.stream.poll_readable(cx)).await;
+    assert!(!connection.is_alive());
+}
+
+#[tokio::test]
+async fn a_body_is_framed_by_its_length() {
+    let (mut connection, mut endpoint) = connected();
+    for size in [3, SMALL_FRAME, LARGE_FRAME] {
+        let body = RequestBody::again(vec![Bytes::from(vec![b'x'; size]); 2]);
+        connection.begin(&request(Method::POST, "/"), body);
+        let expected = format!(
+            "POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{}",
+            2 * size,
+            "x".repeat(2 * size)
+        );
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let (head, got) = tokio::join!(answered(&mut connection), async {
+            let got = sent(&mut endpoint, expected.len()).await;
+            endpoint.write_all(answer).await.expect("written");
+            got
+        });
+        head.expect("answered");
+        assert!(got == expected, "{size}");
+        assert!(connection.rest(), "{size}");
+    }
+}
+
+const SMALL_FRAME: usize = 8_192;
+const LARGE_FRAME: usize = 300_000;
+
+#[tokio::test]
+async fn no_more_and_no_less_is_sent_than_was_announced() {
+    for announced in ["2", "4"] {
+        let (mut connection, endpoint) = connected();
+        let mut head = request(Method::POST, "/");
+        let length = http::HeaderValue::from_static(announced);
+        head.headers.insert(http::header::CONTENT_LENGTH, length);
+        let body = RequestBody::again(vec![Bytes::from_static(b"abc")]);
+        connection.begin(&head, body);
+        let fault = answered(&mut connection).await.expect_err("broken off");
+        assert!(matches!(fault, Fault::Broken), "{announced}: {fault:?}");
+        assert!(!connection.rest());
+        drop(endpoint);
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_written_comes_back_and_goes_over_another_connection() {
+    let (mut connection, endpoint) = connected();
+    drop(endpoint);
+    let body = RequestBody::again(vec![Bytes::from_static(b"abc")]);
+    connection.begin(&request(Method::POST, "/"), body);
+    let Err(Fault::Closed(Some(unsent))) = answered(&mut connection).await else {
+        panic!("the request is gone");
+    };
+    let (mut connection, mut endpoint) = connected();
+    connection.begin_again(unsent);
+    let answer = b"HTTP/1.1 200 OK\r\n\r\nto the end";
+    endpoint.write_all(answer).await.expect("written");
+    answered(&mut connection).await.expect("answered");
+    let asked = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
+    assert_eq!(sent(&mut endpoint, asked.len()).await, asked);
+    drop(endpoint);
+    assert_eq!(read_all(&mut connection).await, b"to the end");
+    assert!(!connection.rest(), "its end was the body's");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_none() {
+    for (answer, unsent) in [("", false), ("HTTP/1.1 200 OK\r\nX", true)] {
+        let (mut connection, mut endpoint) = connected();
+        connection.begin(&request(Method::GET, "/"), RequestBody::empty());
+        let asked = "GET / HTTP/1.1\r\n\r\n";
+        let (fault, ()) = tokio::join!(answered(&mut connection), async {
+            sent(&mut endpoint, asked.len()).await;
+            endpoint
+                .write_all(answer.as_bytes())
+                .await
+                .expect("written");
+            drop(endpoint);
+        });
+        let broken = matches!(fault, Err(Fault::Broken));
+        assert_eq!(broken, unsent, "{answer:?}: {fault:?}");
+        assert!(broken || matches!(fault, Err(Fault::Closed(None))));
+    }
+}
