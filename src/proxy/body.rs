@@ -245,11 +245,11 @@ impl Passed {
             track.exchange.bytes_in = upload.bytes();
         }
         if let Some(timer) = self.timer {
-            worker.give_timer(timer);
+            worker.spares().give_timer(timer);
         }
         if let Upstream::H1(conn) = self.upstream {
             let endpoint = self.hold.lease.endpoint().id();
-            worker.pools().give_back(endpoint, conn);
+            worker.pools().give_back(endpoint, conn, track.mark());
         }
         self.hold.complete(track);
     }

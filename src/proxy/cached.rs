@@ -367,13 +367,16 @@ impl Asked {
         };
         let until = track.now().after(DISK_PATIENCE);
         let worker = &track.conn.worker;
-        let mut timer = worker.take_timer().unwrap_or_else(|| Timer::new(until));
+        let mut timer = worker
+            .spares()
+            .take_timer()
+            .unwrap_or_else(|| Timer::new(until));
         poll_fn(|cx| match Pin::new(&mut loading).poll(cx) {
             Poll::Ready(_done) => Poll::Ready(()),
             Poll::Pending => timer.poll_until(cx, until),
         })
         .await;
-        worker.give_timer(timer);
+        worker.spares().give_timer(timer);
         let now = track.conn.worker.unix_millis(track.now());
         let headers = std::mem::take(&mut self.headers);
         let judged = self.judge(track, &headers, now);

@@ -98,7 +98,7 @@ pub(crate) struct Conn {
     open: Cell<u32>,
     order: Cell<Option<Order>>,
     waker: RefCell<Option<Waker>>,
-    /// Responses handed to hyper whole, whose last byte is not in the kernel yet.
+    /// Responses handed over whole, whose last byte is not in the kernel yet.
     #[expect(
         clippy::vec_box,
         reason = "tracks travel boxed; unboxing here would copy them"
@@ -148,7 +148,6 @@ impl Conn {
         self.activity.get() == Activity::Idle && !self.is_busy()
     }
 
-    /// Whether it lies idle without hyper's half.
     /// The scheme of its requests' URLs.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.listener.tls.is_some() {
@@ -158,6 +157,7 @@ impl Conn {
         }
     }
 
+    /// Whether it lies idle without a session.
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.get()
     }
@@ -219,7 +219,7 @@ impl Conn {
         }
     }
 
-    /// Everything handed to hyper so far is in the kernel.
+    /// Everything handed over so far is in the kernel.
     pub(crate) fn flushed(&self) {
         if self.leaving.borrow().is_empty() {
             return;
@@ -238,8 +238,8 @@ impl Conn {
     }
 
     /// An exchange was recorded, however it ended.
-    pub(crate) fn recorded(&self) {
-        self.request_ends(self.worker.now());
+    pub(crate) fn recorded(&self, now: Instant) {
+        self.request_ends(now);
     }
 
     /// Gives the connection's task an order, and wakes it.
@@ -307,6 +307,11 @@ impl Conn {
         *self.tunnel.borrow_mut() = Some(tunnel);
     }
 
+    /// Whether the client's next bytes are for a tunnel.
+    pub(crate) fn has_tunnel(&self) -> bool {
+        self.tunnel.borrow().is_some()
+    }
+
     pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         self.tunnel.borrow_mut().take()
     }
@@ -315,24 +320,9 @@ impl Conn {
     pub(crate) fn interim(&self) -> &Rc<Interim> {
         &self.interim
     }
-
-    /// Writes the interim responses that came in into `out`, when what hyper is about to write is the
-    /// response they belong in front of: nothing of an earlier one can still be in its buffer.
-    pub(crate) fn take_interim_before_write(&self, out: &mut Vec<u8>) {
-        if self.open.get() == 1 {
-            self.take_interim(out);
-        }
-    }
-
-    /// Writes the interim responses that came in into `out`.
-    pub(crate) fn take_interim(&self, out: &mut Vec<u8>) {
-        for (status, headers) in self.interim.take() {
-            respond::write_interim(out, status, &headers);
-        }
-    }
 }
 
-/// A connection's time without hyper's half.
+/// A connection's time without a session.
 #[derive(Debug)]
 pub(crate) struct Parked<'a>(&'a Conn);
 

@@ -115,12 +115,17 @@ async fn gather(
 fn failure_of(attempted: &Result<Answer, Failed>, grpc: bool) -> Option<retry::Failure> {
     match attempted {
         Err(failed) => Some(failed.failure),
-        Ok(answer) => match hold::grpc_status(&answer.head.headers).filter(|_| grpc) {
+        Ok(answer) => match grpc_status(grpc, &answer.head.headers) {
             Some(14) => Some(retry::Failure::Unavailable),
             Some(_) => None,
             None => retry::Failure::from_status(answer.head.status.as_u16()),
         },
     }
+}
+
+/// The status that the headers of a response without a body carry, to a request that was gRPC.
+fn grpc_status(grpc: bool, headers: &HeaderMap) -> Option<u16> {
+    grpc.then(|| hold::grpc_status(headers))?
 }
 
 /// Tries again as often as that is safe and within the budget.
@@ -254,7 +259,7 @@ pub(super) fn answered(
     let seen = (f64::from(head.status.as_u16()), f64::NAN, None);
     track.decided(Policy::Upstream, Verdict::Answered, seen);
     let latency = now.since(sending.begun);
-    let status = hold::grpc_status(&head.headers).filter(|_| sending.out.grpc);
+    let status = grpc_status(sending.out.grpc, &head.headers);
     let outcome = status.map_or_else(
         || Outcome::from_status(head.status.as_u16()),
         Outcome::from_grpc_status,

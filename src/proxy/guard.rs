@@ -36,7 +36,7 @@ pub(crate) struct Violation {
     pub(crate) detail: &'static str,
 }
 
-const fn bad(detail: &'static str) -> Violation {
+pub(super) const fn bad(detail: &'static str) -> Violation {
     Violation {
         status: 400,
         detail,

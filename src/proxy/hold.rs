@@ -60,7 +60,9 @@ impl Hold {
 
     /// Takes in the trailers, which are where gRPC says how it went.
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Some(status) = grpc_status(trailers).filter(|_| self.grpc) {
+        if self.grpc
+            && let Some(status) = grpc_status(trailers)
+        {
             self.outcome = Outcome::from_grpc_status(status);
         }
     }
@@ -118,7 +120,7 @@ pub(crate) fn complete(
         // the limit look too high for everybody.
         return;
     }
-    let now = track.now();
+    let now = track.mark();
     let took = upstream_time(track).saturating_sub(before);
     let Some(route) = track.route() else {
         return;

@@ -143,18 +143,25 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     members.map(str::trim)
 }
 
+/// Whether Connection is one of the usual two, which name no field.
+fn names_no_field(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(CONNECTION).iter();
+    let first = lines.next().map(HeaderValue::as_bytes);
+    matches!(first, Some(b"keep-alive" | b"close")) && lines.next().is_none()
+}
+
 /// Takes out what concerns only this hop.
 fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
-    if fields.has(Fields::CONNECTION) {
+    if fields.has(Fields::CONNECTION) && !names_no_field(headers) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            // The usual two name no field.
-            .filter(|token| !matches!(*token, "keep-alive" | "close"))
             .filter_map(|token| HeaderName::try_from(token).ok())
             .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH | TE | UPGRADE | TRAILER))
             .collect();
         for name in named {
             headers.remove(name);
         }
+    }
+    if fields.has(Fields::CONNECTION) {
         headers.remove(CONNECTION);
     }
     if fields.has(Fields::UPGRADE) {
@@ -347,11 +354,12 @@ pub(crate) fn deadline(
     headers: &mut HeaderMap,
     fields: Fields,
     begun: Instant,
-    now: Instant,
+    now: impl FnOnce() -> Instant,
 ) -> Option<Instant> {
     if !fields.has(Fields::DEADLINE) {
         return None;
     }
+    let now = now();
     let grpc = headers
         .get(GRPC_TIMEOUT)
         .and_then(|value| grpc_timeout(value.to_str().ok()?));

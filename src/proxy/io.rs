@@ -1,10 +1,9 @@
-//! The client side of an HTTP/1 connection, between the socket and hyper.
+//! The client side of an HTTP/1 connection, between the socket and the HTTP.
 //!
-//! Three things happen here that hyper leaves to its owner: bytes pass the framing [`Guard`] before hyper
-//! sees them; interim responses go out before the final one (nothing else is in flight then); and the end
-//! of a flush tells the exchange that its response has left. hyper's own bare error responses are replaced
-//! by problem bodies. Depends on the guard and the connection.
+//! Bytes pass the framing [`Guard`] before anybody reads them as HTTP; whom it refuses is told so; and the end of a
+//! flush tells the exchange that its response has left. Depends on the guard and the connection.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,7 +25,7 @@ pub(crate) struct GuardedIo {
     kept: Vec<u8>,
     /// How many of `kept`, from its beginning, the guard has let through.
     clean: usize,
-    /// Bytes to write before anything of hyper's.
+    /// What a refused client is told.
     out: Vec<u8>,
     /// What the client is told once the responses before are out. Nothing is read any more.
     refusal: Option<Violation>,
@@ -184,8 +183,7 @@ impl AsyncRead for GuardedIo {
                 if !this.refuse() {
                     return Poll::Pending;
                 }
-                ready!(this.poll_out(cx))?;
-                return Poll::Ready(Ok(()));
+                return this.poll_flush(cx);
             }
             if this.guard.is_suspended() {
                 if !this.conn.take_resume() {
@@ -208,80 +206,31 @@ impl AsyncRead for GuardedIo {
     }
 }
 
-impl AsyncWrite for GuardedIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if !this.conn.is_busy() {
-            this.replace_error(buf);
-            return Poll::Ready(Ok(buf.len()));
-        }
-        this.conn.take_interim_before_write(&mut this.out);
-        ready!(this.poll_out(cx))?;
-        Pin::new(&mut this.stream).poll_write(cx, buf)
+impl GuardedIo {
+    /// The stream below, to write to.
+    pub(crate) fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if !this.conn.is_busy() {
-            this.replace_error(
-                bufs.iter()
-                    .find(|buf| !buf.is_empty())
-                    .map_or(&[], |buf| buf),
-            );
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
-        }
-        this.conn.take_interim_before_write(&mut this.out);
-        ready!(this.poll_out(cx))?;
-        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.conn.take_interim(&mut this.out);
-        ready!(this.poll_out(cx))?;
-        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
-        this.conn.flushed();
+    /// Ready when everything written has left, which is the end of the exchanges it was for.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_out(cx))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.conn.flushed();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_out(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
-    }
-}
-
-impl GuardedIo {
     /// Answers a head that never became whole.
-    pub(crate) async fn say(&mut self, conn: &Rc<Conn>, violation: Violation) {
-        conn.refuse_malformed(violation, &mut self.out);
+    pub(crate) async fn say(&mut self, violation: Violation) {
+        self.conn.refuse_malformed(violation, &mut self.out);
         // The sweep closes the connection whether or not the client could be told.
-        let _told = tokio::io::AsyncWriteExt::flush(self).await;
+        let _told = poll_fn(|cx| self.poll_flush(cx)).await;
     }
 
-    /// hyper writes although no request is being answered: its own bare response to something it could
-    /// not parse. The client gets ours instead.
-    fn replace_error(&mut self, response: &[u8]) {
-        let status = response
-            .get(9..12)
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| digits.parse().ok());
-        if let Some(status) = status {
-            let detail = "the request is not well-formed HTTP";
-            self.conn
-                .refuse_malformed(Violation { status, detail }, &mut self.out);
-        }
+    /// Reads nothing more, and tells the client why.
+    pub(crate) fn refuse_all(&mut self, violation: Violation) {
+        self.kept.clear();
+        self.clean = 0;
+        self.refusal = Some(violation);
     }
 }

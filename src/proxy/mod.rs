@@ -29,6 +29,7 @@ mod respond;
 pub mod router;
 mod send;
 mod serve;
+mod spare;
 mod stream;
 mod tls;
 mod tracing;

@@ -129,8 +129,10 @@ pub(super) struct Sending {
 impl Drop for Sending {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
-            self.worker.give_timer(timer);
+            self.worker.spares().give_timer(timer);
         }
+        let headers = std::mem::take(&mut self.out.head.headers);
+        self.worker.spares().give_headers(headers);
     }
 }
 
@@ -138,8 +140,8 @@ impl Sending {
     pub(super) fn new(track: &Track, route: &LiveRoute, out: Box<Outbound>) -> Self {
         let worker = Rc::clone(&track.conn.worker);
         Self {
-            timer: worker.take_timer(),
-            begun: worker.now(),
+            timer: worker.spares().take_timer(),
+            begun: track.mark(),
             worker,
             out,
             tried: Vec::new(),

@@ -171,7 +171,7 @@ fn decide(
         return Err(forward::body_too_large());
     }
     let target = target(&track.uri)?;
-    let deadline = ingress::deadline(&mut head.headers, fields, begun, track.now());
+    let deadline = ingress::deadline(&mut head.headers, fields, begun, || track.now());
     ingress::prepare(track, &mut head.headers, fields, &host);
     track.exchange.conditional = fields.is_conditional();
     let hasher = track.conn.worker.hasher();

@@ -115,12 +115,12 @@ impl Pools {
     }
 
     /// Puts a connection back after an exchange, if it can carry another.
-    pub(crate) fn give_back(&self, endpoint: EndpointId, mut conn: Box<H1Conn>) {
+    pub(crate) fn give_back(&self, endpoint: EndpointId, mut conn: Box<H1Conn>, now: Instant) {
         if !conn.connection.rest() {
             return;
         }
         conn.reused = true;
-        conn.idle_since = SystemClock.now();
+        conn.idle_since = now;
         self.with(endpoint, |pool| {
             if pool.idle.len() < MAX_IDLE {
                 pool.idle.push(conn);

@@ -23,6 +23,7 @@ use super::pool::{H1Conn, H2Conn};
 use super::respond::Refusal;
 use super::track::Track;
 use super::upload::RequestBody;
+use crate::clock::Instant;
 use crate::config::plan::Protocol;
 use crate::engine::protection::Outcome;
 use crate::engine::upstream::{Completion, Lease, NoEndpoint};
@@ -47,9 +48,10 @@ pub(super) async fn send(
 ) -> Result<(Lease, Result<Response<Upstream>, Failure>), NotSent> {
     match route.connector.protocol {
         Protocol::Http1 => {
-            let first = first(track, route, sending)?;
+            let now = sending.worker.now();
+            let first = first(track, route, sending, now)?;
             // The usual case without a future of its own.
-            let (lease, conn) = match pooled(track, route, sending, &first) {
+            let (lease, conn) = match pooled(track, route, sending, &first, now) {
                 Some(conn) => (first, conn),
                 None => Box::pin(connect_h1(track, route, sending, first)).await?,
             };
@@ -57,7 +59,8 @@ pub(super) async fn send(
         }
         Protocol::Http2 => {
             Box::pin(async {
-                let first = first(track, route, sending)?;
+                let now = sending.worker.now();
+                let first = first(track, route, sending, now)?;
                 let (lease, ready) = ready_h2(track, route, sending, first).await?;
                 track.count_attempt();
                 let result = match ready {
@@ -77,9 +80,9 @@ fn pick(
     route: &LiveRoute,
     sending: &Sending,
     failed: &[EndpointId],
+    now: Instant,
 ) -> Result<Lease, NoEndpoint> {
     let rng = &mut sending.worker.rng();
-    let now = sending.worker.now();
     let mut pick =
         |exclude: &[EndpointId]| route.upstream.pick(now, rng, sending.out.hash, exclude);
     let lease = match sending.tried.as_slice() {
@@ -151,7 +154,7 @@ macro_rules! connect_any {
                     $track.decided(Policy::Upstream, verdict, seen);
                     drop($lease);
                     picked = if failed.len() < MAX_ENDPOINTS {
-                        pick($track, $route, $sending, &failed)
+                        pick($track, $route, $sending, &failed, now)
                     } else {
                         Err(NoEndpoint::NoneLeft)
                     };
@@ -202,8 +205,13 @@ pub(super) async fn copy(
 }
 
 /// The first choice.
-fn first(track: &mut Track, route: &LiveRoute, sending: &Sending) -> Result<Lease, NotSent> {
-    pick(track, route, sending, &[]).map_err(|_none| no_endpoint(None))
+fn first(
+    track: &mut Track,
+    route: &LiveRoute,
+    sending: &Sending,
+    now: Instant,
+) -> Result<Lease, NotSent> {
+    pick(track, route, sending, &[], now).map_err(|_none| no_endpoint(None))
 }
 
 /// A pooled HTTP/1 connection to the first choice.
@@ -212,11 +220,11 @@ fn pooled(
     route: &LiveRoute,
     sending: &mut Sending,
     first: &Lease,
+    now: Instant,
 ) -> Option<Box<H1Conn>> {
     let worker = &sending.worker;
     let pools = worker.pools();
     let conn = pools.take(first.endpoint().id(), &route.connector)?;
-    let now = worker.now();
     track.phase(Phase::Decide, now);
     sending.begun = now;
     Some(conn)
@@ -337,8 +345,10 @@ async fn exchange_h1(
         Begin::With(body) => conn.connection.begin(&sending.out.head, body),
         Begin::Again(unsent) => conn.connection.begin_again(unsent),
     }
+    let mut headers = sending.worker.spares().take_headers();
     let head = poll_fn(|cx| {
-        if let Poll::Ready(head) = conn.connection.poll_head(cx, &sending.out.interim) {
+        let interim = &sending.out.interim;
+        if let Poll::Ready(head) = conn.connection.poll_head(cx, interim, &mut headers) {
             return Poll::Ready(head.map_err(|fault| match fault {
                 Fault::Closed(unsent) => Failure::Closed(unsent),
                 Fault::Broken => Failure::Broken,

@@ -203,6 +203,11 @@ impl Track {
         self.conn.worker.now()
     }
 
+    /// The end of the last phase, which within one step of its way is as good as the time now.
+    pub(crate) const fn mark(&self) -> Instant {
+        self.mark
+    }
+
     /// The request id: a UUID, or whatever a trusted peer gave.
     pub(crate) fn request_id(&self) -> &str {
         &self.request_id
@@ -450,7 +455,7 @@ impl Drop for Track {
         };
         self.conn.worker.record(self.exchange, &line);
         self.conn.worker.in_flight().leave(self.entry);
-        self.conn.recorded();
+        self.conn.recorded(self.mark);
     }
 }
 

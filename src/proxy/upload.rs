@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::h1::ClientBody;
 use super::h2stream::H2Body;
 use crate::clock::{Instant, SystemClock};
 
@@ -44,7 +44,7 @@ impl std::error::Error for BodyError {}
 #[derive(Debug)]
 pub(crate) enum Source {
     Empty,
-    H1(Incoming),
+    H1(ClientBody),
     H2(H2Body),
     /// What was kept of one that was sent before.
     Kept(std::vec::IntoIter<Bytes>),
@@ -236,9 +236,7 @@ impl Body for RequestBody {
         }
         let polled = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
-            Source::H1(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|r| r.map_err(|_broken| BodyError::Broken))),
+            Source::H1(body) => body.poll_frame(cx),
             Source::H2(body) => Pin::new(body).poll_frame(cx),
             Source::Kept(frames) => {
                 return Poll::Ready(frames.next().map(|data| Ok(Frame::data(data))));

@@ -22,8 +22,9 @@ use super::conn::{Activity, Conn, Order};
 use super::inflight::InFlight;
 use super::listener::{Acceptor, Bound};
 use super::live::{Connections, Live, LiveListener, View as PlanView};
-use super::pool::{Pools, Timer};
+use super::pool::Pools;
 use super::serve;
+use super::spare::Spares;
 use super::stream::Socket;
 use crate::clients::Memo;
 use crate::clock::{Instant, SystemClock};
@@ -47,8 +48,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_RETRY_AFTER: u128 = 300;
 /// The longest `Retry-After` of a quota, before it is spread, in seconds: a month.
 const MAX_QUOTA_AFTER: u128 = 31 * 86_400;
-/// Timers kept for later exchanges.
-const SPARE_TIMERS: usize = 1_024;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -165,7 +164,7 @@ pub(crate) struct Worker {
     in_flight: InFlight,
     rng: RefCell<fastrand::Rng>,
     memo: RefCell<Memo>,
-    timers: RefCell<Vec<Timer>>,
+    spares: Spares,
     connections: RefCell<Slab<Rc<Conn>>>,
     listeners: RefCell<HashMap<Arc<str>, Listening>>,
     /// Connections accepted and not closed, their greeting included.
@@ -197,7 +196,7 @@ impl Worker {
             in_flight: InFlight::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             memo: RefCell::default(),
-            timers: RefCell::default(),
+            spares: Spares::default(),
             connections: RefCell::default(),
             listeners: RefCell::default(),
             open: Cell::new(0),
@@ -417,15 +416,9 @@ impl Worker {
         self.memo.borrow_mut()
     }
 
-    pub(crate) fn take_timer(&self) -> Option<Timer> {
-        self.timers.borrow_mut().pop()
-    }
-
-    pub(crate) fn give_timer(&self, timer: Timer) {
-        let mut timers = self.timers.borrow_mut();
-        if timers.len() < SPARE_TIMERS {
-            timers.push(timer);
-        }
+    /// What exchanges leave to later ones.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     /// `Retry-After` in whole seconds: not before `wait`, and spread over as long again, so that clients do

@@ -124,6 +124,7 @@ async fn follow(track: &mut Track, asked: &Asked, flight: &Arc<Flight>) -> Follo
     let mut timer = track
         .conn
         .worker
+        .spares()
         .take_timer()
         .unwrap_or_else(|| Timer::new(until));
     let news = poll_fn(|cx| match waiter.poll(cx) {
@@ -131,7 +132,7 @@ async fn follow(track: &mut Track, asked: &Asked, flight: &Arc<Flight>) -> Follo
         Poll::Pending => timer.poll_until(cx, until).map(|()| None),
     })
     .await;
-    track.conn.worker.give_timer(timer);
+    track.conn.worker.spares().give_timer(timer);
     let now = track.now();
     track.phase(Phase::Wait, now);
     track.enters(Phase::Decide);

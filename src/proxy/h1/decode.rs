@@ -1,12 +1,12 @@
-//! A response's body, off its framing (RFC 9112 sections 6.3 and 7.1).
+//! Bodies, off their framing (RFC 9112 sections 6.3 and 7.1).
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Version};
 use http_body::Frame;
 
 use super::has_no_body;
-use super::head::{Malformed, Received};
+use super::head::{Malformed, Received, Said};
 use crate::proxy::guard::chunk::{Chunk, chunk_byte};
 
 /// Fields of a trailer section; further ones are an error.
@@ -28,45 +28,38 @@ pub(super) enum Decoder {
 }
 
 impl Decoder {
-    /// How the body behind `received` is framed.
+    /// How the body behind a request is framed that said this. It has passed the guard.
+    pub(super) fn of_request(said: Said) -> Self {
+        match (said.coding(), said.length()) {
+            (Some(_), _) => Self::Chunked(Chunk::Size(0, 0), Vec::new()),
+            (None, None | Some(0)) => Self::Done,
+            (None, Some(length)) => Self::Sized(length),
+        }
+    }
+
+    /// How the body behind `received` is framed, the response to a request with `method`; what the framing overrides is
+    /// taken out of its head.
     ///
     /// # Errors
-    /// When its head contradicts itself.
-    pub(super) fn new(received: &Received, method: &Method) -> Result<Self, Malformed> {
-        let head = &received.head;
+    /// When the head contradicts itself.
+    pub(super) fn of_response(received: &mut Received, method: &Method) -> Result<Self, Malformed> {
+        let (head, said) = (&mut received.head, received.said);
+        if said.coding().is_some() && said.length().is_some() {
+            head.headers.remove(CONTENT_LENGTH);
+        } else if let Some(length) = said.length().filter(|_| said.repeated()) {
+            head.headers
+                .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         if has_no_body(method, head.status) {
             return Ok(Self::Done);
         }
-        if let Some(last) = head.headers.get_all(TRANSFER_ENCODING).iter().next_back() {
-            if head.version == Version::HTTP_10 {
-                return Err(Malformed);
-            }
-            let mut codings = last.as_bytes().rsplit(|&byte| byte == b',');
-            let coding = codings.next().unwrap_or_default();
-            return Ok(if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                Self::Chunked(Chunk::Size(0, 0), Vec::new())
-            } else {
-                Self::UntilClose
-            });
-        }
-        Ok(match length(&head.headers)? {
-            Some(0) => Self::Done,
-            Some(length) => Self::Sized(length),
-            None => Self::UntilClose,
+        Ok(match (said.coding(), said.length()) {
+            (Some(_), _) if head.version == Version::HTTP_10 => return Err(Malformed),
+            (Some(true), _) => Self::Chunked(Chunk::Size(0, 0), Vec::new()),
+            (Some(false), _) | (None, None) => Self::UntilClose,
+            (None, Some(0)) => Self::Done,
+            (None, Some(length)) => Self::Sized(length),
         })
-    }
-
-    /// Takes out of `headers` what this framing overrides.
-    pub(super) fn correct(&self, headers: &mut HeaderMap) {
-        if headers.contains_key(TRANSFER_ENCODING) {
-            headers.remove(CONTENT_LENGTH);
-        }
-        // The same length twice is passed on once.
-        if let Self::Sized(length) = self
-            && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
-        {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(*length));
-        }
     }
 
     /// The next frame that `read` holds; none when it holds none, or nothing is to come.
@@ -183,27 +176,6 @@ impl Decoder {
 fn take(read: &mut BytesMut, left: u64) -> (Bytes, u64) {
     let length = usize::try_from(left).unwrap_or(usize::MAX).min(read.len());
     (read.split_to(length).freeze(), left - length as u64)
-}
-
-/// The announced length; several must agree.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut length = None;
-    let lines = headers.get_all(CONTENT_LENGTH).into_iter();
-    for value in lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')) {
-        let digits = value.trim_ascii();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(Malformed);
-        }
-        let digits = std::str::from_utf8(digits).map_err(|_not_text| Malformed)?;
-        let announced = digits.parse::<u64>().map_err(|_too_large| Malformed)?;
-        if length
-            .replace(announced)
-            .is_some_and(|before| before != announced)
-        {
-            return Err(Malformed);
-        }
-    }
-    Ok(length)
 }
 
 /// The fields of a trailer section that ends in its empty line.

@@ -1,101 +1,325 @@
-//! A response's head, from bytes to fields.
+//! Heads, from bytes to fields.
 
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HeaderName, HeaderValue};
-use http::{HeaderMap, Response, StatusCode, Version};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use httparse::{Header, ParserConfig, Status};
 
-/// Bound on the bytes of a head. Endpoints are not clients: what browsers bear is borne here.
+/// Bound on the bytes of a response's head. Endpoints are not clients: what browsers bear is borne here.
 const MAX_HEAD: usize = 400 << 10;
 
-/// Bound on the fields of a head.
+/// Fields of a head for which there is room on the stack. No response may have more.
 const MAX_FIELDS: usize = 100;
 
 /// What came is not HTTP.
 #[derive(Debug)]
 pub(super) struct Malformed;
 
-/// A head, and what it says of the connection.
+/// A response's head.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) head: http::response::Parts,
-    /// Whether the endpoint keeps the connection open.
-    pub(super) keeps: bool,
+    pub(super) said: Said,
 }
 
-/// Takes a head off `read`; none while it is not all there. `searched`: how much of it was looked at before.
+/// A request's head.
+#[derive(Debug)]
+pub(super) struct Requested {
+    pub(super) head: http::request::Parts,
+    pub(super) said: Said,
+}
+
+impl Requested {
+    /// Whether the client waits to be told to send its body. HTTP/1.0 knows of no such thing.
+    pub(super) fn expects(&self) -> bool {
+        self.said.expects() && self.head.version == Version::HTTP_11
+    }
+}
+
+/// Where in a head a field's name and value begin and end.
+type Span = [usize; 4];
+
+/// What is found in a head before it is taken off what was read.
+struct Found<L> {
+    /// Of the head, with the empty line behind it.
+    length: usize,
+    line: L,
+    /// How many fields there are.
+    fields: usize,
+}
+
+/// Takes a request's head off `read`, which may have `max_fields` fields; none while it is not all there. Its fields come
+/// into `headers`, which are empty.
 ///
 /// # Errors
 /// When it is none.
-pub(super) fn parse(
+pub(super) fn request(
+    read: &mut BytesMut,
+    max_fields: usize,
+    headers: HeaderMap,
+) -> Result<Option<Requested>, Malformed> {
+    let mut few = [[0; 4]; MAX_FIELDS];
+    let mut many = Vec::new();
+    let spans = if max_fields <= MAX_FIELDS {
+        few.as_mut_slice()
+    } else {
+        many.resize(max_fields, [0; 4]);
+        many.as_mut_slice()
+    };
+    let Some(found) = find_request(read, spans)? else {
+        return Ok(None);
+    };
+    let (method, [from, to], version) = found.line;
+    let bytes = read.split_to(found.length).freeze();
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = method;
+    head.uri = Uri::from_maybe_shared(bytes.slice(from..to)).map_err(|_invalid| Malformed)?;
+    head.version = version;
+    head.headers = headers;
+    let spans = spans.get(..found.fields).unwrap_or_default();
+    let said = read_fields(&bytes, spans, version, &mut head.headers)?;
+    Ok(Some(Requested { head, said }))
+}
+
+type RequestLine = (Method, [usize; 2], Version);
+
+fn find_request(bytes: &[u8], spans: &mut [Span]) -> Result<Option<Found<RequestLine>>, Malformed> {
+    let mut few = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut many = Vec::new();
+    let fields = if spans.len() <= MAX_FIELDS {
+        few.get_mut(..spans.len()).unwrap_or_default()
+    } else {
+        many.resize(spans.len(), MaybeUninit::uninit());
+        many.as_mut_slice()
+    };
+    let mut request = httparse::Request::new(&mut []);
+    let config = ParserConfig::default();
+    let parsed = config.parse_request_with_uninit_headers(&mut request, bytes, fields);
+    let Status::Complete(length) = parsed.map_err(|_invalid| Malformed)? else {
+        return Ok(None);
+    };
+    let (Some(method), Some(path), Some(minor)) = (request.method, request.path, request.version)
+    else {
+        return Err(Malformed);
+    };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_invalid| Malformed)?;
+    Ok(Some(Found {
+        length,
+        line: (method, span(bytes, path.as_bytes()), version(minor)),
+        fields: note_spans(bytes, request.headers, spans),
+    }))
+}
+
+/// Takes a response's head off `read`; none while it is not all there. `searched`: how much of it was looked at before.
+/// Its fields come into `headers`, which are empty.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn response(
     read: &mut BytesMut,
     searched: &mut usize,
+    headers: &mut HeaderMap,
 ) -> Result<Option<Received>, Malformed> {
-    let begins = read.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-    let begins = begins.unwrap_or(read.len());
-    let Some(length) = end(read, begins.max(searched.saturating_sub(2))) else {
-        *searched = read.len();
-        // Who speaks something else need not be waited for.
-        let mut start = read.iter().skip(begins).zip(b"HTTP/1.");
-        let speaks_http = start.all(|(is, should)| is == should);
-        return if speaks_http && read.len() <= MAX_HEAD {
+    // What comes in small pieces is not parsed from its beginning with each of them.
+    let looked_at = std::mem::replace(searched, read.len());
+    if looked_at > 0 && !may_end(read, looked_at.saturating_sub(2)) {
+        return Ok(None);
+    }
+    let mut spans = [[0; 4]; MAX_FIELDS];
+    let Some(found) = find_response(read, &mut spans)? else {
+        return if read.len() <= MAX_HEAD {
             Ok(None)
         } else {
             Err(Malformed)
         };
     };
     *searched = 0;
-    let bytes = read.split_to(length).freeze();
+    let bytes = read.split_to(found.length).freeze();
+    let (mut head, ()) = Response::new(()).into_parts();
+    (head.status, head.version) = found.line;
+    head.headers = std::mem::take(headers);
+    let spans = spans.get(..found.fields).unwrap_or_default();
+    let said = read_fields(&bytes, spans, head.version, &mut head.headers)?;
+    Ok(Some(Received { head, said }))
+}
+
+fn find_response(
+    bytes: &[u8],
+    spans: &mut [Span],
+) -> Result<Option<Found<(StatusCode, Version)>>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        &bytes,
-        &mut fields,
-    );
-    if !matches!(parsed, Ok(httparse::Status::Complete(end)) if end == length) {
-        return Err(Malformed);
-    }
-    received(&bytes, &response).map(Some).ok_or(Malformed)
-}
-
-fn received(bytes: &Bytes, response: &httparse::Response<'_, '_>) -> Option<Received> {
-    let (mut head, ()) = Response::new(()).into_parts();
-    head.status = StatusCode::from_u16(response.code?).ok()?;
-    head.version = match response.version? {
-        1 => Version::HTTP_11,
-        _ => Version::HTTP_10,
+    let config = ParserConfig::default();
+    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+    let Status::Complete(length) = parsed.map_err(|_invalid| Malformed)? else {
+        return Ok(None);
     };
-    // Room for what is added on the way.
-    head.headers = HeaderMap::with_capacity(response.headers.len() + 4);
-    for field in response.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
-        head.headers.append(name, value);
-    }
-    let keeps = keeps(head.version, &head.headers);
-    Some(Received { head, keeps })
+    let (Some(code), Some(minor)) = (response.code, response.version) else {
+        return Err(Malformed);
+    };
+    let status = StatusCode::from_u16(code).map_err(|_invalid| Malformed)?;
+    Ok(Some(Found {
+        length,
+        line: (status, version(minor)),
+        fields: note_spans(bytes, response.headers, spans),
+    }))
 }
 
-/// RFC 9112 section 9.3.
-fn keeps(version: Version, headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(CONNECTION).into_iter();
-    let mut tokens = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    let mut says = |token: &[u8]| tokens.any(|it| it.trim_ascii().eq_ignore_ascii_case(token));
-    if version == Version::HTTP_11 {
-        !says(b"close")
+/// Whether a line that ends behind `from` may be the last of a head.
+fn may_end(bytes: &[u8], from: usize) -> bool {
+    let rest = bytes.get(from..).unwrap_or_default();
+    memchr::memchr_iter(b'\n', rest)
+        .any(|at| matches!(rest.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
+}
+
+const fn version(minor: u8) -> Version {
+    if minor == 0 {
+        Version::HTTP_10
     } else {
-        says(b"keep-alive")
+        Version::HTTP_11
     }
 }
 
-/// Where the head in `bytes` ends, if it does from `from` on.
-fn end(bytes: &[u8], from: usize) -> Option<usize> {
-    let rest = bytes.get(from..)?;
-    memchr::memchr_iter(b'\n', rest).find_map(|at| match rest.get(at + 1..)? {
-        [b'\n', ..] => Some(from + at + 2),
-        [b'\r', b'\n', ..] => Some(from + at + 3),
-        _ => None,
-    })
+/// Where `part` of `bytes` begins and ends.
+fn span(bytes: &[u8], part: &[u8]) -> [usize; 2] {
+    let from = part.as_ptr().addr() - bytes.as_ptr().addr();
+    [from, from + part.len()]
+}
+
+fn note_spans(bytes: &[u8], fields: &[Header<'_>], spans: &mut [Span]) -> usize {
+    for (field, noted) in fields.iter().zip(spans) {
+        let [name, name_end] = span(bytes, field.name.as_bytes());
+        let [value, value_end] = span(bytes, field.value);
+        *noted = [name, name_end, value, value_end];
+    }
+    fields.len()
+}
+
+/// Puts the fields at `spans` of `bytes` into `headers`, as slices of them.
+fn read_fields(
+    bytes: &Bytes,
+    spans: &[Span],
+    version: Version,
+    headers: &mut HeaderMap,
+) -> Result<Said, Malformed> {
+    // Room for what is added on the way.
+    headers.reserve(spans.len() + 6);
+    let mut said = Said::default();
+    for &[name, name_end, value, value_end] in spans {
+        let name = bytes.get(name..name_end).unwrap_or_default();
+        let name = HeaderName::from_bytes(name).map_err(|_invalid| Malformed)?;
+        let value = bytes.slice(value..value_end);
+        said.note(&name, &value)?;
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_invalid| Malformed)?;
+        headers.append(name, value);
+    }
+    // RFC 9112 section 9.3.
+    let asks = version == Version::HTTP_11 || said.has(Said::KEEP_ALIVE);
+    if asks && !said.has(Said::CLOSE) {
+        said.marks |= Said::KEEPS;
+    }
+    Ok(said)
+}
+
+/// What a head's fields say to this hop.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Said {
+    marks: u8,
+    length: Option<u64>,
+}
+
+impl Said {
+    const CLOSE: u8 = 1;
+    const KEEP_ALIVE: u8 = 2;
+    const KEEPS: u8 = 4;
+    const EXPECTS: u8 = 8;
+    const TRAILERS: u8 = 16;
+    const CODED: u8 = 32;
+    const CHUNKED: u8 = 64;
+    const REPEATED: u8 = 128;
+
+    const fn has(self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    /// Whether the connection is kept open.
+    pub(super) const fn keeps(self) -> bool {
+        self.has(Self::KEEPS)
+    }
+
+    const fn expects(self) -> bool {
+        self.has(Self::EXPECTS)
+    }
+
+    /// Whether trailers are taken.
+    pub(super) const fn trailers(self) -> bool {
+        self.has(Self::TRAILERS)
+    }
+
+    /// Whether there is a transfer coding; whether the last one is chunked.
+    pub(super) fn coding(self) -> Option<bool> {
+        self.has(Self::CODED).then_some(self.has(Self::CHUNKED))
+    }
+
+    /// The announced length.
+    pub(super) const fn length(self) -> Option<u64> {
+        self.length
+    }
+
+    /// Whether the length was announced more than once.
+    pub(super) const fn repeated(self) -> bool {
+        self.has(Self::REPEATED)
+    }
+
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Malformed> {
+        let tokens = || value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        let mark = |token: &[u8], mark| {
+            if tokens().any(|it| it.eq_ignore_ascii_case(token)) {
+                mark
+            } else {
+                0
+            }
+        };
+        match *name {
+            CONNECTION => {
+                self.marks |= mark(b"close", Self::CLOSE) | mark(b"keep-alive", Self::KEEP_ALIVE);
+            }
+            EXPECT => self.marks |= mark(b"100-continue", Self::EXPECTS),
+            TE => self.marks |= mark(b"trailers", Self::TRAILERS),
+            TRANSFER_ENCODING => {
+                let last = tokens().next_back().unwrap_or_default();
+                self.marks |= Self::CODED;
+                if last.eq_ignore_ascii_case(b"chunked") {
+                    self.marks |= Self::CHUNKED;
+                } else {
+                    self.marks &= !Self::CHUNKED;
+                }
+            }
+            CONTENT_LENGTH => {
+                for length in tokens().map(length) {
+                    let length = length.ok_or(Malformed)?;
+                    if let Some(before) = self.length.replace(length) {
+                        self.marks |= Self::REPEATED;
+                        // Several must agree.
+                        if before != length {
+                            return Err(Malformed);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn length(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -1,0 +1,179 @@
+//! A response on its way to a client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
+use http_body::Body;
+
+use super::has_no_body;
+use super::head::Requested;
+use super::outgoing::{Framing, Outgoing};
+use crate::proxy::body::ResponseBody;
+use crate::proxy::worker::Worker;
+
+/// What of a request its response depends on.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    method: Method,
+    http11: bool,
+    /// Whether the client keeps the connection open.
+    pub(super) keeps: bool,
+    trailers: bool,
+}
+
+impl Asked {
+    pub(super) fn new(requested: &Requested) -> Self {
+        Self {
+            method: requested.head.method.clone(),
+            http11: requested.head.version == Version::HTTP_11,
+            keeps: requested.said.keeps(),
+            trailers: requested.said.trailers(),
+        }
+    }
+
+    /// Whether the client knows of interim responses (RFC 9110 section 15.2).
+    pub(super) fn takes_interim(&self) -> bool {
+        self.http11
+    }
+}
+
+/// A response under way.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// None once it is over.
+    body: Option<ResponseBody>,
+    /// Whether the connection is kept open behind it.
+    pub(super) keeps: bool,
+}
+
+/// The body broke off, or is not as long as was announced: what the client got is not whole.
+#[derive(Debug)]
+pub(super) struct BrokenOff;
+
+impl Answer {
+    /// Begins the response to what was `asked`. `keeps`: the connection may be kept open.
+    pub(super) fn begin(
+        outgoing: &mut Outgoing,
+        asked: &Asked,
+        response: http::Response<ResponseBody>,
+        keeps: bool,
+        worker: &Worker,
+    ) -> Self {
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        outgoing.text(if asked.http11 {
+            "HTTP/1.1 "
+        } else {
+            "HTTP/1.0 "
+        });
+        outgoing.text(status.as_str());
+        outgoing.text(" ");
+        outgoing.text(status.canonical_reason().unwrap_or_default());
+        outgoing.text("\r\n");
+        let mut keeps = keeps && asked.keeps;
+        let (mut announced, mut dated, mut connection) = (None, false, false);
+        for (name, value) in &head.headers {
+            match *name {
+                CONTENT_LENGTH => {
+                    announced = value.to_str().ok().and_then(|text| text.parse().ok());
+                    continue;
+                }
+                TRANSFER_ENCODING => continue,
+                CONNECTION => {
+                    connection = true;
+                    keeps &= !value.as_bytes().eq_ignore_ascii_case(b"close");
+                }
+                DATE => dated = true,
+                _ => {}
+            }
+            outgoing.field(name.as_str(), value.as_bytes());
+        }
+        let nothing = has_no_body(&asked.method, status);
+        let empty = body.is_end_stream();
+        // Who announced more than there is has broken off.
+        keeps &= nothing || !empty || announced.unwrap_or(0) == 0;
+        let body = Some(body).filter(|_| !empty || !nothing);
+        let framing = frame(asked, status, announced, body.as_ref());
+        if let Some(framing) = framing {
+            keeps &= framing != Framing::UntilClose;
+            outgoing.framing = framing;
+            outgoing.frame();
+        }
+        if asked.trailers && framing == Some(Framing::Chunked) {
+            outgoing.announce(&head.headers);
+        }
+        if !dated {
+            let now = Duration::from_millis(worker.unix_millis(worker.now()));
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + now);
+            outgoing.field("date", date.as_bytes());
+        }
+        if !connection && keeps != asked.http11 {
+            let says: &[u8] = if keeps { b"keep-alive" } else { b"close" };
+            outgoing.field("connection", says);
+        }
+        outgoing.text("\r\n");
+        worker.spares().give_headers(head.headers);
+        Self {
+            body: body.filter(|_| !nothing && !empty),
+            keeps,
+        }
+    }
+
+    /// Takes of the body what is there, as long as it is small. Whether more of it is awaited.
+    ///
+    /// # Errors
+    /// When there will be no more although there should.
+    pub(super) fn gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &mut Outgoing,
+    ) -> Result<bool, BrokenOff> {
+        while outgoing.has_room() {
+            let Some(body) = &mut self.body else {
+                return Ok(false);
+            };
+            let put = match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Err(_broken))) => return Err(BrokenOff),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => outgoing.push(data),
+                    Err(frame) => {
+                        self.body = None;
+                        outgoing.end(frame.trailers_ref())
+                    }
+                },
+                Poll::Ready(None) => {
+                    self.body = None;
+                    outgoing.end(None)
+                }
+            };
+            put.map_err(|_wrong_length| BrokenOff)?;
+        }
+        Ok(false)
+    }
+}
+
+/// How a response is framed, which is announced even where nothing is sent (RFC 9110 section 8.6); none when nothing is
+/// to be said of it.
+fn frame(
+    asked: &Asked,
+    status: StatusCode,
+    announced: Option<u64>,
+    body: Option<&ResponseBody>,
+) -> Option<Framing> {
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        return None;
+    }
+    if let Some(length) = announced {
+        return Some(Framing::Sized(length));
+    }
+    let body = body?;
+    Some(match body.size_hint().exact() {
+        Some(length) => Framing::Sized(length),
+        None if asked.http11 => Framing::Chunked,
+        None => Framing::UntilClose,
+    })
+}

@@ -1,0 +1,177 @@
+//! A request on its way to an endpoint.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Uri};
+use http_body::Body;
+use tokio::io::AsyncWrite;
+
+use super::outgoing::{Framing, Outgoing};
+use crate::proxy::stream::Stream;
+use crate::proxy::upload::RequestBody;
+
+/// A request's method, target and fields.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+}
+
+/// Why sending ended early.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Before a byte was written.
+    Unsent,
+    /// The endpoint took no more.
+    Midway,
+    /// The body broke off.
+    Source,
+}
+
+/// What is being sent.
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    method: Method,
+    outgoing: Outgoing,
+    /// What comes behind it; none once it has ended.
+    body: Option<RequestBody>,
+    /// Whether anything was written.
+    begun: bool,
+    /// Whether what was written has left.
+    flushed: bool,
+    cut: bool,
+}
+
+/// A request of which nothing was sent.
+#[derive(Debug)]
+pub(crate) struct Unsent(Box<Sender>);
+
+impl Sender {
+    /// Whether all of it was sent.
+    pub(super) fn is_done(&self) -> bool {
+        self.outgoing.is_empty() && self.body.is_none() && self.flushed && !self.cut
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub(super) fn begin(&mut self, head: &Head, body: RequestBody) {
+        self.method.clone_from(&head.method);
+        self.begun = false;
+        self.flushed = false;
+        self.cut = false;
+        let outgoing = &mut self.outgoing;
+        outgoing.clear();
+        let target = head.uri.path_and_query();
+        let target = target.map_or("/", http::uri::PathAndQuery::as_str);
+        for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            outgoing.text(part);
+        }
+        for (name, value) in &head.headers {
+            outgoing.field(name.as_str(), value.as_bytes());
+        }
+        self.body = Some(body).filter(|body| !body.is_end_stream());
+        if let Some(body) = &self.body {
+            let announced = head.headers.get(CONTENT_LENGTH);
+            let announced = announced.and_then(|value| value.to_str().ok()?.parse().ok());
+            outgoing.framing = match announced.or_else(|| body.size_hint().exact()) {
+                Some(length) => Framing::Sized(length),
+                None => Framing::Chunked,
+            };
+            if announced.is_none() {
+                outgoing.frame();
+            }
+            outgoing.announce(&head.headers);
+        }
+        outgoing.text("\r\n");
+    }
+
+    pub(super) fn begin_again(&mut self, unsent: Unsent) {
+        *self = *unsent.0;
+        self.flushed = false;
+        self.cut = false;
+    }
+
+    /// The request, if nothing of it was written.
+    pub(super) fn take_unsent(&mut self) -> Option<Unsent> {
+        (!self.begun).then(|| Unsent(Box::new(std::mem::take(self))))
+    }
+
+    /// Lets go of what is not needed between requests.
+    pub(super) fn rest(&mut self) {
+        self.outgoing.rest();
+    }
+
+    /// Sends what there is. Ready when the request is over.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+    ) -> Poll<Result<(), Cut>> {
+        if self.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.cut {
+            return Poll::Ready(Err(Cut::Midway));
+        }
+        let polled = self.poll_parts(cx, stream);
+        if let Poll::Ready(Err(_)) = polled {
+            self.cut = true;
+        }
+        polled
+    }
+
+    fn poll_parts(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Cut>> {
+        loop {
+            let waits = self.gather(cx)?;
+            if self.outgoing.is_empty() {
+                // Under TLS, what was written may not be sent.
+                let flushed = ready!(Pin::new(&mut *stream).poll_flush(cx));
+                flushed.map_err(|_broken| self.cut())?;
+                self.flushed = !waits;
+                return if waits {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Ok(()))
+                };
+            }
+            let written = ready!(self.outgoing.poll_write(cx, stream));
+            written.map_err(|_broken| self.cut())?;
+            self.begun = true;
+        }
+    }
+
+    fn cut(&self) -> Cut {
+        if self.begun { Cut::Midway } else { Cut::Unsent }
+    }
+
+    /// Takes of the body what is there, as long as it is small. Whether more of it is awaited.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
+        while self.outgoing.has_room() {
+            let Some(body) = &mut self.body else {
+                return Ok(false);
+            };
+            let put = match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Err(_broken))) => return Err(Cut::Source),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.outgoing.push(data),
+                    Err(frame) => {
+                        self.body = None;
+                        self.outgoing.end(frame.trailers_ref())
+                    }
+                },
+                Poll::Ready(None) => {
+                    self.body = None;
+                    self.outgoing.end(None)
+                }
+            };
+            put.map_err(|_wrong_length| Cut::Source)?;
+        }
+        Ok(false)
+    }
+}

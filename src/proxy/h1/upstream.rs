@@ -1,0 +1,234 @@
+//! A connection to an endpoint: one exchange after the other.
+//!
+//! An exchange is three calls: [`Connection::begin`], [`Connection::poll_head`] until the head is there,
+//! [`Connection::poll_frame`] until the body is over. Between exchanges nothing is kept.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::decode::Decoder;
+use super::request::{Cut, Head, Sender, Unsent};
+use super::{READ, head, poll_fill};
+use crate::proxy::conn::Interim;
+use crate::proxy::stream::Stream;
+use crate::proxy::upload::{BodyError, RequestBody};
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The endpoint closed the connection before it answered; the request, if nothing of it was written.
+    Closed(Option<Unsent>),
+    /// What came is no response, or what was to be sent broke off.
+    Broken,
+}
+
+/// One connection to an endpoint.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: Stream,
+    /// What was read and not passed on.
+    read: BytesMut,
+    /// How much of `read` is known not to end a head.
+    searched: usize,
+    /// How long the last response was, head and body, as far as one read could have held it.
+    usual: usize,
+    seen: usize,
+    sender: Sender,
+    body: Decoder,
+    /// Whether the endpoint keeps the connection open.
+    keeps: bool,
+    /// Whether an exchange is under way.
+    busy: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            read: BytesMut::new(),
+            searched: 0,
+            usual: *READ.start(),
+            seen: 0,
+            sender: Sender::default(),
+            body: Decoder::Done,
+            keeps: true,
+            busy: false,
+        }
+    }
+
+    /// Begins an exchange: `head`, and `body` behind it.
+    pub(crate) fn begin(&mut self, head: &Head, body: RequestBody) {
+        self.sender.begin(head, body);
+        self.expect();
+    }
+
+    /// Begins with what another connection could not send.
+    pub(crate) fn begin_again(&mut self, unsent: Unsent) {
+        self.sender.begin_again(unsent);
+        self.expect();
+    }
+
+    fn expect(&mut self) {
+        self.busy = true;
+        self.keeps = false;
+        self.seen = 0;
+        self.searched = 0;
+    }
+
+    /// Sends, and waits for the response's head, whose fields come into `headers`, which are empty. Interim responses are
+    /// left in `interim`.
+    ///
+    /// # Errors
+    /// When there will be none.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        interim: &Interim,
+        headers: &mut HeaderMap,
+    ) -> Poll<Result<http::response::Parts, Fault>> {
+        match self.sender.poll(cx, &mut self.stream) {
+            Poll::Ready(Err(Cut::Source)) => return Poll::Ready(Err(Fault::Broken)),
+            Poll::Ready(Err(Cut::Unsent)) => return Poll::Ready(Err(self.closed())),
+            // What the endpoint said before it stopped listening may still be there to read.
+            Poll::Ready(Err(Cut::Midway) | Ok(())) | Poll::Pending => {}
+        }
+        loop {
+            let Ok(found) = head::response(&mut self.read, &mut self.searched, headers) else {
+                return Poll::Ready(Err(Fault::Broken));
+            };
+            let Some(mut received) = found else {
+                match ready!(self.poll_fill(cx, self.usual)) {
+                    Ok(0) => return Poll::Ready(Err(self.closed())),
+                    Ok(_) => continue,
+                    Err(error) => return Poll::Ready(Err(self.failed(&error))),
+                }
+            };
+            let status = received.head.status;
+            if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                interim.leave(status, &received.head.headers);
+                continue;
+            }
+            let Ok(body) = Decoder::of_response(&mut received, self.sender.method()) else {
+                return Poll::Ready(Err(Fault::Broken));
+            };
+            self.keeps = received.said.keeps()
+                && !body.ends_with_the_connection()
+                && status != StatusCode::SWITCHING_PROTOCOLS;
+            self.body = body;
+            return Poll::Ready(Ok(received.head));
+        }
+    }
+
+    /// The endpoint closed the connection instead of answering.
+    fn closed(&mut self) -> Fault {
+        // A head that breaks off is an answer that broke off.
+        if self.read.is_empty() {
+            Fault::Closed(self.sender.take_unsent())
+        } else {
+            Fault::Broken
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => self.closed(),
+            _ => Fault::Broken,
+        }
+    }
+
+    /// Reads more, into room for `wanted` bytes; how many came, 0 at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        // Who waits for a slow endpoint holds no buffer meanwhile.
+        if matches!(self.stream, Stream::Plain(_)) {
+            ready!(self.stream.poll_readable(cx));
+        }
+        let read = ready!(poll_fill(cx, &mut self.stream, &mut self.read, wanted));
+        if let Ok(length) = read {
+            self.seen = self.seen.saturating_add(length);
+        }
+        Poll::Ready(read)
+    }
+
+    /// The next frame of the response's body; none at its end.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.sender.is_done() {
+            // A response may begin before its request has ended. If that breaks off, the response need not.
+            let _sent_or_not = self.sender.poll(cx, &mut self.stream);
+        }
+        loop {
+            match self.body.decode(&mut self.read) {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.body.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(_malformed) => return Poll::Ready(Some(Err(BodyError::Broken))),
+            }
+            let wanted = self.body.left().unwrap_or(self.usual as u64);
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+            match ready!(self.poll_fill(cx, wanted)) {
+                Ok(0) if self.body.ends_with_the_connection() => {
+                    self.body = Decoder::Done;
+                    return Poll::Ready(None);
+                }
+                Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Broken))),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether the response's body is over.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// How much of the response's body is to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.body
+            .left()
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// Ends an exchange; whether the connection can carry another.
+    pub(crate) fn rest(&mut self) -> bool {
+        let whole = self.sender.is_done() && self.body.is_done() && self.read.is_empty();
+        if whole {
+            self.busy = false;
+            self.usual = self.seen.next_power_of_two();
+            self.read = BytesMut::new();
+            self.sender.rest();
+        }
+        whole && self.keeps
+    }
+
+    /// Whether a connection at rest is still open at the other end. An endpoint has nothing to say that it was not asked.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        if self.busy || !self.keeps {
+            return false;
+        }
+        let mut asleep = Context::from_waker(Waker::noop());
+        if self.stream.poll_readable(&mut asleep).is_pending() {
+            return true;
+        }
+        // Its end, something unasked, or only a ticket of TLS.
+        let mut byte = [0];
+        let mut read = ReadBuf::new(&mut byte);
+        Pin::new(&mut self.stream)
+            .poll_read(&mut asleep, &mut read)
+            .is_pending()
+    }
+
+    /// The stream below, and what was read of it beyond the response's head.
+    pub(crate) fn into_stream(self) -> (Stream, Bytes) {
+        (self.stream, self.read.freeze())
+    }
+}

@@ -1,0 +1,50 @@
+//! What exchanges leave to those after them, so that it need not be made and thrown away for each. Of one worker.
+
+use std::cell::RefCell;
+
+use http::HeaderMap;
+
+use super::pool::Timer;
+
+/// Timers kept; as many as a worker may have exchanges that wait at once.
+const MAX_TIMERS: usize = 1_024;
+
+/// Maps kept.
+const MAX_MAPS: usize = 64;
+
+/// The room of a map that is worth keeping, in fields.
+const MAX_FIELDS: usize = 64;
+
+/// Spare parts.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    timers: RefCell<Vec<Timer>>,
+    headers: RefCell<Vec<HeaderMap>>,
+}
+
+impl Spares {
+    /// A timer, which may be armed.
+    pub(crate) fn take_timer(&self) -> Option<Timer> {
+        self.timers.borrow_mut().pop()
+    }
+
+    pub(crate) fn give_timer(&self, timer: Timer) {
+        let mut timers = self.timers.borrow_mut();
+        if timers.len() < MAX_TIMERS {
+            timers.push(timer);
+        }
+    }
+
+    /// A map without fields.
+    pub(crate) fn take_headers(&self) -> HeaderMap {
+        self.headers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_headers(&self, mut headers: HeaderMap) {
+        let mut spare = self.headers.borrow_mut();
+        if spare.len() < MAX_MAPS && (1..=MAX_FIELDS).contains(&headers.capacity()) {
+            headers.clear();
+            spare.push(headers);
+        }
+    }
+}
