@@ -29,7 +29,7 @@ pub(crate) enum Upstream {
     /// One exchange on an HTTP/1 connection, driven from here.
     H1(Box<H1Conn>),
     /// One stream of an HTTP/2 connection.
-    H2(UpstreamStream),
+    H2(Box<UpstreamStream>),
 }
 
 /// A response whose body is to be passed on.

@@ -60,7 +60,7 @@ pub(crate) async fn forward(
     track: &mut Track,
     route: &LiveRoute,
     outbound: Box<Outbound>,
-) -> Result<Answer, Refusal> {
+) -> Result<Box<Answer>, Refusal> {
     let mut sending = Sending::new(track, route, outbound);
     let mut body = sending.take_body();
     if sending.out.gathers && body.is_short() {
@@ -112,7 +112,7 @@ async fn gather(
 }
 
 /// What speaks for another attempt.
-fn failure_of(attempted: &Result<Answer, Failed>, grpc: bool) -> Option<retry::Failure> {
+fn failure_of(attempted: &Result<Box<Answer>, Failed>, grpc: bool) -> Option<retry::Failure> {
     match attempted {
         Err(failed) => Some(failed.failure),
         Ok(answer) => match grpc_status(grpc, &answer.head.headers) {
@@ -132,10 +132,10 @@ fn grpc_status(grpc: bool, headers: &HeaderMap) -> Option<u16> {
 async fn again(
     track: &mut Track,
     route: &LiveRoute,
-    mut attempted: Result<Answer, Failed>,
+    mut attempted: Result<Box<Answer>, Failed>,
     mut failure: retry::Failure,
     mut sending: Sending,
-) -> Result<Answer, Refusal> {
+) -> Result<Box<Answer>, Refusal> {
     let mut attempts = 1;
     loop {
         let now = track.now();
@@ -200,7 +200,7 @@ fn note_retry(track: &mut Track, request: &retry::Request, decided: Resend) {
 }
 
 /// Ends an attempt whose answer nobody will read; what it would have been refused with.
-fn let_go(track: &mut Track, attempted: Result<Answer, Failed>) -> Option<Refusal> {
+fn let_go(track: &mut Track, attempted: Result<Box<Answer>, Failed>) -> Option<Refusal> {
     match attempted {
         Ok(answer) => {
             answer.passing.hold.complete(track);
@@ -223,7 +223,7 @@ pub(super) async fn attempt(
     leave: Leave,
     body: RequestBody,
     sending: &mut Sending,
-) -> Result<Answer, Failed> {
+) -> Result<Box<Answer>, Failed> {
     let before = upstream_time(track);
     match send::send(track, route, body, sending).await {
         Ok((lease, Ok(response))) => Ok(answered(
@@ -251,7 +251,7 @@ pub(super) fn answered(
     response: Response<Upstream>,
     before: Duration,
     sending: &mut Sending,
-) -> Answer {
+) -> Box<Answer> {
     let now = waited(track, sending);
     let (head, upstream) = response.into_parts();
     track.exchange.upstream_status = Some(head.status.as_u16());
@@ -287,7 +287,7 @@ pub(super) fn answered(
         upload: sending.out.upload.clone(),
         now,
     };
-    Answer { head, passing }
+    Box::new(Answer { head, passing })
 }
 
 /// Accounts for the absence of a response.

@@ -34,7 +34,7 @@ pub(crate) use self::upstream::{Connection, Fault};
 
 /// The least that is read at once, and the most: the whole of a small message, and what sockets usually hold of a
 /// large one.
-const READ: RangeInclusive<usize> = 4_096..=73_728;
+const READ: RangeInclusive<usize> = 8_192..=73_728;
 
 /// Reads more of `stream`, with room for `wanted` bytes; how many came, 0 at the end.
 fn poll_fill<S: AsyncRead + Unpin>(

@@ -46,7 +46,7 @@ pub(super) async fn race(
     body: RequestBody,
     sending: &mut Sending,
     after: Duration,
-) -> Result<Answer, Failed> {
+) -> Result<Box<Answer>, Failed> {
     let worker = Rc::clone(&sending.worker);
     let (begun, entry) = (worker.now(), track.entry());
     let method = track.exchange.method;
@@ -127,9 +127,9 @@ pub(super) async fn race(
 /// The copy's answer or the end of the first attempt, whichever comes first; none when the copy comes to
 /// nothing before that. An attempt that fails leaves the copy its chance.
 async fn whichever(
-    mut first: Pin<&mut impl Future<Output = Result<Answer, Failed>>>,
+    mut first: Pin<&mut impl Future<Output = Result<Box<Answer>, Failed>>>,
     mut copy: Copy<'_>,
-) -> Option<Result<(Lease, Response<Upstream>), Result<Answer, Failed>>> {
+) -> Option<Result<(Lease, Response<Upstream>), Result<Box<Answer>, Failed>>> {
     let mut failed = None;
     poll_fn(|cx| {
         if failed.is_none()

@@ -56,7 +56,7 @@ impl Outbound {
     pub(crate) fn new(
         track: &mut Track,
         route: &LiveRoute,
-        (head, fields): (http::request::Parts, Fields),
+        (head, fields): (&mut http::request::Parts, Fields),
         source: Source,
         hash: Option<u64>,
         deadline: Option<Instant>,
@@ -82,9 +82,9 @@ impl Outbound {
             caller: track.caller(),
             grpc: ingress::is_grpc(&head.headers),
             head: Head {
-                method: head.method,
-                uri: head.uri,
-                headers: head.headers,
+                method: std::mem::take(&mut head.method),
+                uri: std::mem::take(&mut head.uri),
+                headers: std::mem::take(&mut head.headers),
             },
             body,
             upload,

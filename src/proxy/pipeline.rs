@@ -59,7 +59,7 @@ impl<F: Future<Output = Response<ResponseBody>>> Future for Answering<F> {
 /// what the cache has, needs none.
 pub(crate) fn answer(
     conn: &Rc<Conn>,
-    head: http::request::Parts,
+    head: &mut http::request::Parts,
     source: Source,
     interim: Rc<Interim>,
 ) -> Answering<impl Future<Output = Response<ResponseBody>> + use<>> {
@@ -119,7 +119,7 @@ async fn go(track: &mut Track, route: &RouteRef, way: Way) -> Result<Answered, R
         Way::Ready(ready) => Ok(Answered::Ready(ready)),
         Way::Forward(outbound) => {
             let answered = forward::forward(track, to, outbound).await;
-            answered.map(|answer| Answered::Passed(Box::new(answer)))
+            answered.map(Answered::Passed)
         }
         Way::Ask(asked, outbound) => Box::pin(fetch::ask(track, to, asked, outbound)).await,
         Way::Purge(purge) => Ok(Answered::Ready(Box::pin(purge.carry_out(track)).await)),
@@ -149,7 +149,7 @@ fn decide(
     track: &mut Track,
     fields: Fields,
     begun: Instant,
-    mut head: http::request::Parts,
+    head: &mut http::request::Parts,
     source: Source,
     interim: Rc<Interim>,
     asked: Option<&HeaderValue>,
@@ -215,7 +215,7 @@ fn decide(
         None => target,
     };
     ingress::edit(&mut head.headers, &route.route.request_headers);
-    address(&mut head, target, &host, route)?;
+    address(head, target, &host, route)?;
     if let Some(protocol) = asked {
         head.headers.insert(
             http::header::CONNECTION,
@@ -227,7 +227,7 @@ fn decide(
     let looked = match (&route.cache, seen) {
         (Some(cache), Some(seen)) => {
             let (of, empty) = ((name, seen), source.is_empty());
-            Some(cached::look(track, route, cache, &head, of, empty)?)
+            Some(cached::look(track, route, cache, head, of, empty)?)
         }
         _ => None,
     };
@@ -235,7 +235,7 @@ fn decide(
         Some(Looked::Ready(ready)) => return Ok((reference, Way::Ready(ready))),
         looked => looked,
     };
-    let hash = hash(track, route, &head);
+    let hash = hash(track, route, head);
     let outbound = Outbound::new(
         track,
         route,

@@ -441,6 +441,6 @@ async fn send_h2(
     let body = H2Body::new(stream, announced);
     Ok(Response::from_parts(
         head,
-        Upstream::H2(UpstreamStream::new(body, upload, count)),
+        Upstream::H2(Box::new(UpstreamStream::new(body, upload, count))),
     ))
 }

@@ -25,6 +25,7 @@ mod events;
 mod fleet;
 mod frames;
 mod harness;
+mod http1;
 mod identity;
 mod incident;
 mod isolation;

@@ -217,7 +217,7 @@ pub(super) async fn lead(
 }
 
 /// A response's head, and its body to be read without the client.
-fn split(track: &Track, answer: Answer) -> (http::response::Parts, ResponseBody) {
+fn split(track: &Track, answer: Box<Answer>) -> (http::response::Parts, ResponseBody) {
     let idle = track
         .route()
         .map_or(super::super::pipeline::DEFAULT_IDLE, |route| {
@@ -307,7 +307,7 @@ impl Asked {
         track: &mut Track,
         lead: Lead,
         stored: &Arc<Object>,
-        answer: Answer,
+        answer: Box<Answer>,
         times: Exchange,
     ) -> Answered {
         let (head, body) = split(track, answer);
@@ -365,7 +365,7 @@ impl Asked {
         track: &mut Track,
         route: &LiveRoute,
         mut lead: Lead,
-        mut answer: Answer,
+        mut answer: Box<Answer>,
         times: Exchange,
     ) -> Answered {
         let status = answer.head.status;
@@ -422,7 +422,7 @@ impl Asked {
                 }
                 self.hide_tags(&mut answer.head.headers);
                 account.append(&mut answer.head.headers);
-                Answered::Passed(Box::new(answer))
+                Answered::Passed(answer)
             }
         }
     }

@@ -9,7 +9,7 @@ use http::{Method, StatusCode, Version};
 use http_body::Body;
 
 use super::has_no_body;
-use super::head::Requested;
+use super::head::Said;
 use super::outgoing::{Framing, Outgoing};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::worker::Worker;
@@ -25,12 +25,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn new(requested: &Requested) -> Self {
+    pub(super) fn new(head: &http::request::Parts, said: Said) -> Self {
         Self {
-            method: requested.head.method.clone(),
-            http11: requested.head.version == Version::HTTP_11,
-            keeps: requested.said.keeps(),
-            trailers: requested.said.trailers(),
+            method: head.method.clone(),
+            http11: head.version == Version::HTTP_11,
+            keeps: said.keeps(),
+            trailers: said.trailers(),
         }
     }
 

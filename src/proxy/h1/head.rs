@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use httparse::{Header, ParserConfig, Status};
 
 /// Bound on the bytes of a response's head. Endpoints are not clients: what browsers bear is borne here.
@@ -26,22 +26,8 @@ pub(super) struct Received {
     pub(super) said: Said,
 }
 
-/// A request's head.
-#[derive(Debug)]
-pub(super) struct Requested {
-    pub(super) head: http::request::Parts,
-    pub(super) said: Said,
-}
-
-impl Requested {
-    /// Whether the client waits to be told to send its body. HTTP/1.0 knows of no such thing.
-    pub(super) fn expects(&self) -> bool {
-        self.said.expects() && self.head.version == Version::HTTP_11
-    }
-}
-
 /// Where in a head a field's name and value begin and end.
-type Span = [usize; 4];
+type Span = [u32; 4];
 
 /// What is found in a head before it is taken off what was read.
 struct Found<L> {
@@ -52,16 +38,16 @@ struct Found<L> {
     fields: usize,
 }
 
-/// Takes a request's head off `read`, which may have `max_fields` fields; none while it is not all there. Its fields come
-/// into `headers`, which are empty.
+/// Takes a request's head off `read`, which may have `max_fields` fields, into `head`, whose fields are empty; none while
+/// it is not all there.
 ///
 /// # Errors
 /// When it is none.
 pub(super) fn request(
     read: &mut BytesMut,
     max_fields: usize,
-    headers: HeaderMap,
-) -> Result<Option<Requested>, Malformed> {
+    head: &mut http::request::Parts,
+) -> Result<Option<Said>, Malformed> {
     let mut few = [[0; 4]; MAX_FIELDS];
     let mut many = Vec::new();
     let spans = if max_fields <= MAX_FIELDS {
@@ -75,14 +61,12 @@ pub(super) fn request(
     };
     let (method, [from, to], version) = found.line;
     let bytes = read.split_to(found.length).freeze();
-    let (mut head, ()) = Request::new(()).into_parts();
     head.method = method;
-    head.uri = Uri::from_maybe_shared(bytes.slice(from..to)).map_err(|_invalid| Malformed)?;
+    let target = part(&bytes, from, to).ok_or(Malformed)?;
+    head.uri = Uri::from_maybe_shared(target).map_err(|_invalid| Malformed)?;
     head.version = version;
-    head.headers = headers;
     let spans = spans.get(..found.fields).unwrap_or_default();
-    let said = read_fields(&bytes, spans, version, &mut head.headers)?;
-    Ok(Some(Requested { head, said }))
+    read_fields(&bytes, spans, version, &mut head.headers).map(Some)
 }
 
 type RequestLine = (Method, [usize; 2], Version);
@@ -186,15 +170,22 @@ const fn version(minor: u8) -> Version {
 
 /// Where `part` of `bytes` begins and ends.
 fn span(bytes: &[u8], part: &[u8]) -> [usize; 2] {
-    let from = part.as_ptr().addr() - bytes.as_ptr().addr();
-    [from, from + part.len()]
+    let from = part.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr());
+    [from, from.wrapping_add(part.len())]
+}
+
+/// The same part of `bytes`, if it is one.
+fn part(bytes: &Bytes, from: usize, to: usize) -> Option<Bytes> {
+    (from <= to && to <= bytes.len()).then(|| bytes.slice(from..to))
 }
 
 fn note_spans(bytes: &[u8], fields: &[Header<'_>], spans: &mut [Span]) -> usize {
     for (field, noted) in fields.iter().zip(spans) {
         let [name, name_end] = span(bytes, field.name.as_bytes());
         let [value, value_end] = span(bytes, field.value);
-        *noted = [name, name_end, value, value_end];
+        // No head is longer than 32 bits can tell.
+        let narrow = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        *noted = [name, name_end, value, value_end].map(narrow);
     }
     fields.len()
 }
@@ -209,10 +200,11 @@ fn read_fields(
     // Room for what is added on the way.
     headers.reserve(spans.len() + 6);
     let mut said = Said::default();
-    for &[name, name_end, value, value_end] in spans {
+    for span in spans {
+        let [name, name_end, value, value_end] = span.map(|at| at as usize);
         let name = bytes.get(name..name_end).unwrap_or_default();
         let name = HeaderName::from_bytes(name).map_err(|_invalid| Malformed)?;
-        let value = bytes.slice(value..value_end);
+        let value = part(bytes, value, value_end).ok_or(Malformed)?;
         said.note(&name, &value)?;
         let value = HeaderValue::from_maybe_shared(value).map_err(|_invalid| Malformed)?;
         headers.append(name, value);
@@ -221,6 +213,9 @@ fn read_fields(
     let asks = version == Version::HTTP_11 || said.has(Said::KEEP_ALIVE);
     if asks && !said.has(Said::CLOSE) {
         said.marks |= Said::KEEPS;
+    }
+    if version == Version::HTTP_10 {
+        said.marks &= !Said::EXPECTS;
     }
     Ok(said)
 }
@@ -251,7 +246,8 @@ impl Said {
         self.has(Self::KEEPS)
     }
 
-    const fn expects(self) -> bool {
+    /// Whether the client waits to be told to send its body. HTTP/1.0 knows of no such thing.
+    pub(super) const fn expects(self) -> bool {
         self.has(Self::EXPECTS)
     }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
+use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
@@ -44,6 +44,8 @@ const MAX_UNWANTED: usize = 256 << 10;
 pub(crate) struct Session {
     conn: Rc<Conn>,
     shared: Rc<RefCell<Shared>>,
+    /// The present request's.
+    head: http::request::Parts,
     answer: Option<Answer>,
 }
 
@@ -77,30 +79,35 @@ impl Session {
                 outgoing: Outgoing::default(),
                 waker: None,
             })),
+            head: Request::new(()).into_parts().0,
             answer: None,
         }
     }
 
-    /// Waits for the next request.
+    /// Waits for the next request: the rest of it is its [head](Self::head).
     ///
     /// # Errors
     /// When there will be none.
     pub(crate) fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(http::request::Parts, Source, Asked), Ended>> {
+    ) -> Poll<Result<(Source, Asked), Ended>> {
         let mut shared = self.shared.borrow_mut();
         let shared = &mut *shared;
         loop {
             if !shared.read.is_empty() {
                 let max_fields = self.conn.listener.listener.max_headers;
-                let headers = self.conn.worker.spares().take_headers();
-                match head::request(&mut shared.read, max_fields, headers) {
-                    Ok(Some(requested)) => {
-                        shared.body = Decoder::of_request(requested.said);
+                let head = &mut self.head;
+                if head.headers.capacity() == 0 {
+                    head.headers = self.conn.worker.spares().take_headers();
+                }
+                head.headers.clear();
+                match head::request(&mut shared.read, max_fields, head) {
+                    Ok(Some(said)) => {
+                        shared.body = Decoder::of_request(said);
                         shared.number += 1;
-                        shared.expects = requested.expects();
-                        let asked = Asked::new(&requested);
+                        shared.expects = said.expects();
+                        let asked = Asked::new(head, said);
                         let source = if shared.body.is_done() {
                             Source::Empty
                         } else {
@@ -109,7 +116,7 @@ impl Session {
                                 number: shared.number,
                             })
                         };
-                        return Poll::Ready(Ok((requested.head, source, asked)));
+                        return Poll::Ready(Ok((source, asked)));
                     }
                     Ok(None) => {}
                     Err(_malformed) => shared.refuse(),
@@ -121,6 +128,11 @@ impl Session {
                 Err(_broken) => return Poll::Ready(Err(Ended::Broken)),
             }
         }
+    }
+
+    /// The request's head, for whoever answers it to take.
+    pub(crate) fn head(&mut self) -> &mut http::request::Parts {
+        &mut self.head
     }
 
     /// While an answer is awaited: sends interim responses, and watches whether the client is still there. Ready when it

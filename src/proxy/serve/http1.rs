@@ -69,10 +69,11 @@ async fn talk(conn: &Rc<Conn>, io: GuardedIo) -> Option<GuardedIo> {
             Ok(next) => next,
             Err(order) => break Some(order),
         };
-        let Ok((head, source, asked)) = next else {
+        let Ok((source, asked)) = next else {
             break None;
         };
-        let mut answering = pipeline::answer(conn, head, source, Rc::clone(conn.interim()));
+        let interim = Rc::clone(conn.interim());
+        let mut answering = pipeline::answer(conn, session.head(), source, interim);
         let answered = attend(conn, &mut last, |cx, _last| {
             match Pin::new(&mut answering).poll(cx) {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),

@@ -70,7 +70,7 @@ async fn stream_h2(
     request: http::Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
 ) {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let no_body = head.method == http::Method::HEAD;
     let announced = ingress::content_length(&head.headers);
     let body = H2Body::new(body, announced);
@@ -80,7 +80,7 @@ async fn stream_h2(
         Source::H2(body)
     };
     let interim: Rc<Interim> = Rc::default();
-    let mut answer = pipeline::answer(&conn, head, source, Rc::clone(&interim));
+    let mut answer = pipeline::answer(&conn, &mut head, source, Rc::clone(&interim));
     let response = poll_fn(|cx| {
         let polled = Pin::new(&mut answer).poll(cx);
         for (status, headers) in interim.take() {
