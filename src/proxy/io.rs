@@ -59,8 +59,18 @@ impl GuardedIo {
         self.clean += bytes.len();
     }
 
-    /// Ready when a read would find something, be it the end or an error.
+    /// Ready when a read may find something, be it the end or an error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let has_to_say = self.refusal.is_some() || self.guard.is_suspended();
+        // Of what TLS has deciphered and nobody has read, the socket knows nothing.
+        if self.clean > 0 || has_to_say || !self.stream.is_plain() {
+            return Poll::Ready(());
+        }
+        self.stream.poll_readable(cx)
+    }
+
+    /// Ready when something has come to a connection that was read to the end of what there was.
+    pub(crate) fn poll_wake(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.clean > 0 {
             return Poll::Ready(());
         }

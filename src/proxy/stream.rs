@@ -25,6 +25,11 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Whether it is under no TLS.
+    pub(crate) const fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// Ready when the socket has something to read, be it its end or an error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let socket = match self {

@@ -208,7 +208,15 @@ impl Shared {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Ok(0));
         };
-        poll_fill(cx, io, &mut self.read, wanted)
+        // Who waits for a client holds no buffer meanwhile.
+        let polled = match io.poll_readable(cx) {
+            Poll::Ready(()) => poll_fill(cx, io, &mut self.read, wanted),
+            Poll::Pending => Poll::Pending,
+        };
+        if polled.is_pending() && self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+        polled
     }
 
     fn put_interim(&mut self, conn: &Conn, asked: &Asked) {

@@ -147,7 +147,7 @@ impl Connection {
     /// Reads more, into room for `wanted` bytes; how many came, 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         // Who waits for a slow endpoint holds no buffer meanwhile.
-        if matches!(self.stream, Stream::Plain(_)) {
+        if self.stream.is_plain() {
             ready!(self.stream.poll_readable(cx));
         }
         let read = ready!(poll_fill(cx, &mut self.stream, &mut self.read, wanted));

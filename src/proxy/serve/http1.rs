@@ -41,7 +41,7 @@ pub(super) async fn serve(conn: Rc<Conn>, stream: Stream, prefix: Vec<u8>) {
         io = idle;
         let parked = conn.park();
         let ordered = poll_fn(|cx| match conn.take_order() {
-            Some(Order::Park) | None => io.poll_readable(cx).map(|()| false),
+            Some(Order::Park) | None => io.poll_wake(cx).map(|()| false),
             Some(Order::Drain | Order::HeadTimeout | Order::Close) => Poll::Ready(true),
         })
         .await;
