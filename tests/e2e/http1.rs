@@ -167,3 +167,18 @@ fn an_endpoint_that_says_more_than_it_was_asked_is_not_asked_again() {
     }
     assert_eq!(origin.connections(), 3);
 }
+
+#[test]
+fn what_came_of_an_answer_before_it_broke_off_is_passed_on() {
+    let origin = RawOrigin::start(|mut conversation| {
+        conversation.read_request();
+        conversation.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\npart");
+    });
+    let proxy = Proxy::in_front_of(origin.address());
+    let mut client = proxy.client();
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let bytes = client.rest().expect("an end");
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    assert!(text.ends_with("\r\n\r\npart"), "{text}");
+}

@@ -43,6 +43,17 @@ fn http2_names_its_authority_as_host_to_an_http1_origin() {
     );
 }
 
+/// A client of HTTP/2 may send each cookie in a field of its own; HTTP/1 knows of one such field.
+#[test]
+fn cookies_of_http2_are_one_field_to_an_http1_origin() {
+    let origin = Origin::saying("ok");
+    let proxy = Proxy::in_front_of(origin.address());
+    let cookies = [("cookie", "a=1"), ("cookie", "b=2")];
+    Http2::connect(proxy.address()).request("GET", "/", &cookies, b"");
+    let seen = origin.last();
+    assert_eq!(seen.headers.all("cookie").collect::<Vec<_>>(), ["a=1; b=2"]);
+}
+
 #[test]
 fn an_http2_origin_and_its_trailers_reach_both_kinds_of_client() {
     let origin = Origin::http2(|_| Reply::ok("body").trailer("x-sum", "42"));

@@ -10,7 +10,7 @@ use http_body::Body;
 
 use super::has_no_body;
 use super::head::Said;
-use super::outgoing::{Framing, Outgoing};
+use super::outgoing::{Framing, Outgoing, WrongLength};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::worker::Worker;
 
@@ -45,13 +45,11 @@ impl Asked {
 pub(super) struct Answer {
     /// None once it is over.
     body: Option<ResponseBody>,
+    /// Whether the body broke off, or is not as long as was announced: what the client gets is not whole.
+    pub(super) broken: bool,
     /// Whether the connection is kept open behind it.
     pub(super) keeps: bool,
 }
-
-/// The body broke off, or is not as long as was announced: what the client got is not whole.
-#[derive(Debug)]
-pub(super) struct BrokenOff;
 
 impl Answer {
     /// Begins the response to what was `asked`. `keeps`: the connection may be kept open.
@@ -118,41 +116,36 @@ impl Answer {
         worker.spares().give_headers(head.headers);
         Self {
             body: body.filter(|_| !nothing && !empty),
+            broken: false,
             keeps,
         }
     }
 
     /// Takes of the body what is there, as long as it is small. Whether more of it is awaited.
-    ///
-    /// # Errors
-    /// When there will be no more although there should.
-    pub(super) fn gather(
-        &mut self,
-        cx: &mut Context<'_>,
-        outgoing: &mut Outgoing,
-    ) -> Result<bool, BrokenOff> {
+    pub(super) fn gather(&mut self, cx: &mut Context<'_>, outgoing: &mut Outgoing) -> bool {
         while outgoing.has_room() {
             let Some(body) = &mut self.body else {
-                return Ok(false);
+                return false;
             };
-            let put = match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending => return Ok(true),
-                Poll::Ready(Some(Err(_broken))) => return Err(BrokenOff),
+            let mut ended = true;
+            let put = match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(Some(Err(_broken))) => Err(WrongLength),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => outgoing.push(data),
-                    Err(frame) => {
-                        self.body = None;
-                        outgoing.end(frame.trailers_ref())
+                    Ok(data) => {
+                        ended = false;
+                        outgoing.push(data)
                     }
+                    Err(frame) => outgoing.end(frame.trailers_ref()),
                 },
-                Poll::Ready(None) => {
-                    self.body = None;
-                    outgoing.end(None)
-                }
+                Poll::Ready(None) => outgoing.end(None),
             };
-            put.map_err(|_wrong_length| BrokenOff)?;
+            if ended || put.is_err() {
+                self.broken = put.is_err();
+                self.body = None;
+            }
         }
-        Ok(false)
+        false
     }
 }
 

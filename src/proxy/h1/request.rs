@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, COOKIE};
 use http::{HeaderMap, Method, Uri};
 use http_body::Body;
 use tokio::io::AsyncWrite;
@@ -18,6 +18,21 @@ pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
+}
+
+/// Puts the cookies, as the one field that HTTP/1 has for them (RFC 9113 section 8.2.3).
+fn put_cookies(outgoing: &mut Outgoing, headers: &HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let Some(first) = cookies.next() else {
+        return;
+    };
+    outgoing.text("cookie: ");
+    outgoing.out.extend_from_slice(first.as_bytes());
+    for cookie in cookies {
+        outgoing.text("; ");
+        outgoing.out.extend_from_slice(cookie.as_bytes());
+    }
+    outgoing.text("\r\n");
 }
 
 /// Why sending ended early.
@@ -72,8 +87,12 @@ impl Sender {
             outgoing.text(part);
         }
         for (name, value) in &head.headers {
+            if *name == COOKIE {
+                continue;
+            }
             outgoing.field(name.as_str(), value.as_bytes());
         }
+        put_cookies(outgoing, &head.headers);
         self.body = Some(body).filter(|body| !body.is_end_stream());
         if let Some(body) = &self.body {
             let announced = head.headers.get(CONTENT_LENGTH);

@@ -168,12 +168,9 @@ impl Session {
         loop {
             // What brings the answer's body may read the request's.
             let mut outgoing = std::mem::take(&mut self.shared.borrow_mut().outgoing);
-            let gathered = answer.gather(cx, &mut outgoing);
+            let waits = answer.gather(cx, &mut outgoing);
             let mut shared = self.shared.borrow_mut();
             shared.outgoing = outgoing;
-            let Ok(waits) = gathered else {
-                return Poll::Ready(Err(Ended::Broken));
-            };
             if !shared.outgoing.is_empty() {
                 match shared.poll_write(cx) {
                     Poll::Ready(Ok(())) => continue,
@@ -181,7 +178,8 @@ impl Session {
                     Poll::Pending => {}
                 }
             } else if let Poll::Ready(flushed) = shared.poll_flush(cx) {
-                if flushed.is_err() {
+                // What came before it broke off has been passed on.
+                if flushed.is_err() || answer.broken {
                     return Poll::Ready(Err(Ended::Broken));
                 }
                 if !waits {

@@ -146,15 +146,18 @@ impl Connection {
 
     /// Reads more, into room for `wanted` bytes; how many came, 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        // Who waits for a slow endpoint holds no buffer meanwhile.
         if self.stream.is_plain() {
             ready!(self.stream.poll_readable(cx));
         }
-        let read = ready!(poll_fill(cx, &mut self.stream, &mut self.read, wanted));
-        if let Ok(length) = read {
-            self.seen = self.seen.saturating_add(length);
+        let polled = poll_fill(cx, &mut self.stream, &mut self.read, wanted);
+        match &polled {
+            Poll::Ready(Ok(length)) => self.seen = self.seen.saturating_add(*length),
+            Poll::Ready(Err(_)) => {}
+            // Who waits for a slow endpoint holds no buffer meanwhile.
+            Poll::Pending if self.read.is_empty() => self.read = BytesMut::new(),
+            Poll::Pending => {}
         }
-        Poll::Ready(read)
+        polled
     }
 
     /// The next frame of the response's body; none at its end.
