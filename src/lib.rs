@@ -1,7 +1,7 @@
 //! Tidegate: an adaptive resilience proxy.
 //!
 //! ```text
-//! accept → TLS → hyper ──► pipeline
+//! accept → TLS → HTTP ──► pipeline
 //!   1 ingress    sane framing, hop-by-hop, forwarded-for, request id, trace context, deadline
 //!   2 identify   who is this: client, tier, weight
 //!   3 route      host, path, method, headers → route

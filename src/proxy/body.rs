@@ -66,7 +66,7 @@ enum Kind {
 #[derive(Debug)]
 struct Arriving {
     reader: Reader,
-    /// Bytes to come, where the head announces them: hyper asks for nothing behind the last of them.
+    /// Bytes to come, where the head announces them: nothing is asked for behind the last of them.
     left: Option<u64>,
     /// Whether the last poll found nothing.
     waiting: bool,
@@ -354,7 +354,7 @@ impl Body for ResponseBody {
         passed.begun = true;
         match frame {
             Some(Ok(mut frame)) => {
-                // Trailers are the last there is: hyper asks for nothing after them.
+                // Trailers are the last there is: nothing is asked for after them.
                 let last = match frame.trailers_mut() {
                     Some(trailers) => {
                         ingress::told(track, trailers);

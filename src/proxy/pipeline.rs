@@ -3,7 +3,6 @@
 //! ingress → identify → route → rate → balance → forward → return. Every step either goes on or ends in a [`Refusal`], and
 //! one place turns that into a response.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
@@ -35,7 +34,7 @@ use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::model::Reason;
 use crate::observe::why::{Policy, Verdict};
 
-/// A response, or what becomes one. It is small, as hyper moves it about; what waits for an upstream is boxed.
+/// A response, or what becomes one. What waits for an upstream is boxed.
 #[derive(Debug)]
 pub(crate) enum Answering<F> {
     Now(Option<Response<ResponseBody>>),
@@ -43,14 +42,12 @@ pub(crate) enum Answering<F> {
 }
 
 impl<F: Future<Output = Response<ResponseBody>>> Future for Answering<F> {
-    type Output = Result<Response<ResponseBody>, Infallible>;
+    type Output = Response<ResponseBody>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Self::Now(response) => response
-                .take()
-                .map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
-            Self::Later(response) => response.as_mut().poll(cx).map(Ok),
+            Self::Now(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(response) => response.as_mut().poll(cx),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{BARE_CR, BARE_LF, HeadLimits, TOO_LARGE, Violation, bad};
 
-/// Bound on a request target. The one hyper's URI type has, less some room.
+/// Bound on a request target. The one the URI type has, less some room.
 const MAX_TARGET: usize = 65_000;
 /// Empty lines tolerated in front of a request (RFC 9112 section 2.2).
 const MAX_LEADING_CRLF: u8 = 4;
@@ -237,7 +237,7 @@ fn content_length(value: &[u8]) -> Result<u64, Violation> {
         return Err(MALFORMED);
     }
     let digits = std::str::from_utf8(value).map_err(|_not_ascii| MALFORMED)?;
-    // hyper keeps the two highest values for itself.
+    // The highest are nobody's length, and what is added to one must not overflow.
     digits
         .parse()
         .ok()

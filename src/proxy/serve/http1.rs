@@ -76,7 +76,7 @@ async fn talk(conn: &Rc<Conn>, io: GuardedIo) -> Option<GuardedIo> {
         let mut answering = pipeline::answer(conn, session.head(), source, interim);
         let answered = attend(conn, &mut last, |cx, _last| {
             match Pin::new(&mut answering).poll(cx) {
-                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                Poll::Ready(response) => Poll::Ready(Ok(response)),
                 Poll::Pending => session.poll_watch(cx, &asked).map(Err),
             }
         });

@@ -91,7 +91,7 @@ async fn stream_h2(
             let _gone = respond.send_informational(early);
         }
         match polled {
-            Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+            Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending => respond.poll_reset(cx).map(|_reset| None),
         }
     })
