@@ -1,7 +1,6 @@
 //! A response on its way to a client.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
@@ -10,7 +9,7 @@ use http_body::Body;
 
 use super::has_no_body;
 use super::head::Said;
-use super::outgoing::{Framing, Outgoing, WrongLength};
+use super::outgoing::{Framing, Outgoing};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::worker::Worker;
 
@@ -121,31 +120,20 @@ impl Answer {
         }
     }
 
-    /// Takes of the body what is there, as long as it is small. Whether more of it is awaited.
+    /// Takes of the body what is there and there is room for. Whether more of it is awaited.
     pub(super) fn gather(&mut self, cx: &mut Context<'_>, outgoing: &mut Outgoing) -> bool {
-        while outgoing.has_room() {
-            let Some(body) = &mut self.body else {
-                return false;
-            };
-            let mut ended = true;
-            let put = match Pin::new(body).poll_frame(cx) {
-                Poll::Pending => return true,
-                Poll::Ready(Some(Err(_broken))) => Err(WrongLength),
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => {
-                        ended = false;
-                        outgoing.push(data)
-                    }
-                    Err(frame) => outgoing.end(frame.trailers_ref()),
-                },
-                Poll::Ready(None) => outgoing.end(None),
-            };
-            if ended || put.is_err() {
-                self.broken = put.is_err();
+        outgoing
+            .gather(cx, &mut self.body)
+            .unwrap_or_else(|_broken_off| {
                 self.body = None;
-            }
-        }
-        false
+                self.broken = true;
+                false
+            })
+    }
+
+    /// Whether all of the body has been taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.body.is_none()
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::header::{HeaderMap, TRAILER};
+use http_body::Body;
 use tokio::io::AsyncWrite;
 
 /// Frames up to this length are sent in one piece with what stands before them: to copy them costs less than the system
@@ -24,9 +25,13 @@ pub(super) enum Framing {
     UntilClose,
 }
 
-/// A body that is longer or shorter than was announced.
+/// What is taken of a body while its receiver takes nothing. Behind a slow client, a response of this size leaves its
+/// upstream free for others.
+const AHEAD: usize = 256 << 10;
+
+/// A body that broke off, or is longer or shorter than was announced.
 #[derive(Debug)]
-pub(super) struct WrongLength;
+pub(super) struct BrokenOff;
 
 /// What is being written.
 #[derive(Debug, Default)]
@@ -35,8 +40,12 @@ pub(super) struct Outgoing {
     pub(super) out: Vec<u8>,
     /// How much of `out` is written.
     written: usize,
-    /// What is written behind it.
+    /// What is written behind it, as it came.
     data: Bytes,
+    /// What is written behind that.
+    later: Vec<u8>,
+    /// Whether the receiver took nothing last.
+    blocked: bool,
     pub(super) framing: Framing,
     /// The trailer fields that were announced, and may be sent.
     trailers: Vec<String>,
@@ -45,12 +54,22 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Whether all of it is written.
     pub(super) fn is_empty(&self) -> bool {
-        self.out.is_empty() && self.data.is_empty()
+        self.out.is_empty() && self.data.is_empty() && self.later.is_empty()
     }
 
     /// Whether more should be put to it before it is written.
-    pub(super) fn has_room(&self) -> bool {
-        self.data.is_empty() && self.out.len() < SMALL
+    fn has_room(&self) -> bool {
+        if self.blocked {
+            self.out.len() + self.later.len() < AHEAD
+        } else {
+            self.data.is_empty() && self.out.len() < SMALL
+        }
+    }
+
+    /// The receiver takes nothing: whether more should be put to it all the same.
+    pub(super) fn block(&mut self) -> bool {
+        self.blocked = true;
+        self.has_room()
     }
 
     /// Forgets what is not written.
@@ -58,12 +77,16 @@ impl Outgoing {
         self.out.clear();
         self.written = 0;
         self.data = Bytes::new();
+        self.later.clear();
+        self.blocked = false;
     }
 
-    /// Lets go of what a long head took.
+    /// Lets go of what a long message took.
     pub(super) fn rest(&mut self) {
-        if self.out.capacity() > 2 * SMALL {
-            self.out = Vec::new();
+        for part in [&mut self.out, &mut self.later] {
+            if part.capacity() > 2 * SMALL {
+                *part = Vec::new();
+            }
         }
     }
 
@@ -75,55 +98,92 @@ impl Outgoing {
         self.trailers = names.map(|it| it.trim().to_ascii_lowercase()).collect();
     }
 
-    /// Puts `data`, of the body.
+    /// Takes of `body` what is there, as long as there is room; none is left of it at its end. Whether more of it is
+    /// awaited.
     ///
     /// # Errors
-    /// When it is more than was announced: it would be read as the next message.
-    pub(super) fn push(&mut self, data: Bytes) -> Result<(), WrongLength> {
+    /// When there will be no more although there should.
+    pub(super) fn gather<B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Option<B>,
+    ) -> Result<bool, BrokenOff>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        while self.has_room() {
+            let Some(source) = body else {
+                return Ok(false);
+            };
+            match Pin::new(source).poll_frame(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Err(_broken))) => return Err(BrokenOff),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.push(data)?,
+                    Err(frame) => {
+                        *body = None;
+                        self.end(frame.trailers_ref())?;
+                    }
+                },
+                Poll::Ready(None) => {
+                    *body = None;
+                    self.end(None)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where what comes next is put.
+    fn tail(&mut self) -> &mut Vec<u8> {
+        if self.data.is_empty() {
+            &mut self.out
+        } else {
+            &mut self.later
+        }
+    }
+
+    /// Puts `data`, of the body. More than was announced would be read as the next message.
+    fn push(&mut self, data: Bytes) -> Result<(), BrokenOff> {
         if data.is_empty() {
             return Ok(());
         }
-        match &mut self.framing {
-            Framing::Sized(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
-            }
-            Framing::Chunked => {
-                // Writing to a Vec cannot fail.
-                let _infallible = write!(self.out, "{:x}\r\n", data.len());
-            }
-            Framing::UntilClose => {}
+        let chunked = self.framing == Framing::Chunked;
+        if let Framing::Sized(left) = &mut self.framing {
+            *left = left.checked_sub(data.len() as u64).ok_or(BrokenOff)?;
         }
-        if data.len() > SMALL {
+        let is_long = data.len() > SMALL && self.data.is_empty();
+        let tail = self.tail();
+        if chunked {
+            // Writing to a Vec cannot fail.
+            let _infallible = write!(tail, "{:x}\r\n", data.len());
+        }
+        if is_long {
             self.data = data;
-            return Ok(());
+        } else {
+            tail.extend_from_slice(&data);
         }
-        self.out.extend_from_slice(&data);
-        self.end_chunk();
+        if chunked {
+            self.tail().extend_from_slice(b"\r\n");
+        }
         Ok(())
     }
 
-    fn end_chunk(&mut self) {
-        if self.framing == Framing::Chunked {
-            self.out.extend_from_slice(b"\r\n");
-        }
-    }
-
-    /// The body has ended. Nothing of it may be waiting.
-    ///
-    /// # Errors
-    /// When it is less than was announced.
-    pub(super) fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), WrongLength> {
+    /// The body has ended.
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), BrokenOff> {
         match self.framing {
             Framing::Sized(0) | Framing::UntilClose => Ok(()),
-            Framing::Sized(_) => Err(WrongLength),
+            Framing::Sized(_) => Err(BrokenOff),
             Framing::Chunked => {
-                self.out.extend_from_slice(b"0\r\n");
+                let announced = std::mem::take(&mut self.trailers);
+                let tail = self.tail();
+                tail.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
-                    if self.trailers.iter().any(|it| it == name.as_str()) {
-                        self.field(name.as_str(), value.as_bytes());
+                    if announced.iter().any(|it| it == name.as_str()) {
+                        put_field(tail, name.as_str(), value.as_bytes());
                     }
                 }
-                self.out.extend_from_slice(b"\r\n");
+                tail.extend_from_slice(b"\r\n");
                 Ok(())
             }
         }
@@ -136,9 +196,7 @@ impl Outgoing {
 
     /// Puts a field.
     pub(super) fn field(&mut self, name: &str, value: &[u8]) {
-        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-            self.out.extend_from_slice(part);
-        }
+        put_field(&mut self.out, name, value);
     }
 
     /// Puts the field that announces the body's framing.
@@ -179,15 +237,20 @@ impl Outgoing {
     fn advance(&mut self, written: usize) {
         let of_out = written.min(self.out.len() - self.written);
         self.written += of_out;
+        self.data.advance(written - of_out);
+        self.blocked = false;
         if self.written == self.out.len() {
             self.out.clear();
             self.written = 0;
-        }
-        if !self.data.is_empty() {
-            self.data.advance(written - of_out);
             if self.data.is_empty() {
-                self.end_chunk();
+                std::mem::swap(&mut self.out, &mut self.later);
             }
         }
+    }
+}
+
+fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }

@@ -146,7 +146,8 @@ impl Sender {
 
     fn poll_parts(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<Result<(), Cut>> {
         loop {
-            let waits = self.gather(cx)?;
+            let gathered = self.outgoing.gather(cx, &mut self.body);
+            let waits = gathered.map_err(|_broken_off| Cut::Source)?;
             if self.outgoing.is_empty() {
                 // Under TLS, what was written may not be sent.
                 let flushed = ready!(Pin::new(&mut *stream).poll_flush(cx));
@@ -166,31 +167,5 @@ impl Sender {
 
     fn cut(&self) -> Cut {
         if self.begun { Cut::Midway } else { Cut::Unsent }
-    }
-
-    /// Takes of the body what is there, as long as it is small. Whether more of it is awaited.
-    fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
-        while self.outgoing.has_room() {
-            let Some(body) = &mut self.body else {
-                return Ok(false);
-            };
-            let put = match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending => return Ok(true),
-                Poll::Ready(Some(Err(_broken))) => return Err(Cut::Source),
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => self.outgoing.push(data),
-                    Err(frame) => {
-                        self.body = None;
-                        self.outgoing.end(frame.trailers_ref())
-                    }
-                },
-                Poll::Ready(None) => {
-                    self.body = None;
-                    self.outgoing.end(None)
-                }
-            };
-            put.map_err(|_wrong_length| Cut::Source)?;
-        }
-        Ok(false)
     }
 }

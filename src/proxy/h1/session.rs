@@ -175,6 +175,9 @@ impl Session {
                 match shared.poll_write(cx) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(_gone)) => return Poll::Ready(Err(Ended::Broken)),
+                    Poll::Pending if !waits && !answer.is_taken() && shared.outgoing.block() => {
+                        continue;
+                    }
                     Poll::Pending => {}
                 }
             } else if let Poll::Ready(flushed) = shared.poll_flush(cx) {

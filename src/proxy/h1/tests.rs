@@ -4,12 +4,14 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
+use http_body::Body;
 use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 use super::decode::Decoder;
 use super::head::{Malformed, Received};
+use super::outgoing::{Framing, Outgoing};
 use super::*;
 use crate::proxy::conn::Interim;
 use crate::proxy::stream::{Socket, Stream};
@@ -318,4 +320,71 @@ async fn an_answer_that_breaks_off_is_none() {
         assert_eq!(broken, unsent, "{answer:?}: {fault:?}");
         assert!(broken || matches!(fault, Err(Fault::Closed(None))));
     }
+}
+
+/// Sends `frames` to somebody who reads only when nothing more is taken: what arrives, and the most that was taken and
+/// not sent.
+async fn send_to_a_slow_one(framing: Framing, frames: &[Bytes]) -> (Vec<u8>, usize) {
+    let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+    let mut body = Some(RequestBody::again(frames.to_vec()));
+    let mut outgoing = Outgoing::default();
+    outgoing.text("head\r\n");
+    outgoing.framing = framing;
+    let (mut received, mut most) = (Vec::new(), 0);
+    loop {
+        let before: usize = frames.iter().map(Bytes::len).sum();
+        let written = poll_fn(|cx| {
+            loop {
+                let waits = outgoing.gather(cx, &mut body).expect("a whole body");
+                assert!(!waits, "all of it is there");
+                if outgoing.is_empty() {
+                    return Poll::Ready(true);
+                }
+                match outgoing.poll_write(cx, &mut ours) {
+                    Poll::Ready(written) => written.expect("written"),
+                    Poll::Pending if body.is_some() && outgoing.block() => {}
+                    Poll::Pending => return Poll::Ready(false),
+                }
+            }
+        })
+        .await;
+        let left = body.as_ref().map_or(0, |body| body.size_hint().lower());
+        most = most.max(before - usize::try_from(left).expect("small") - received.len());
+        if written {
+            break;
+        }
+        let mut piece = [0; 5_000];
+        match theirs.try_read(&mut piece) {
+            Ok(length) => received.extend_from_slice(&piece[..length]),
+            // The runtime had it wait, not the socket.
+            Err(_nothing_yet) => tokio::task::yield_now().await,
+        }
+    }
+    drop(ours);
+    theirs.read_to_end(&mut received).await.expect("read");
+    (received, most)
+}
+
+#[tokio::test]
+async fn behind_a_slow_receiver_a_body_is_taken_ahead_within_a_bound() {
+    let sizes = [100, 9_000, 20_000, 8_192, 1, 70_000, 8_193, 300];
+    let frames: Vec<Bytes> = (0..20_u8)
+        .flat_map(|round| sizes.map(|size| Bytes::from(vec![round; size])))
+        .collect();
+    let content = frames.concat();
+    let sized = Framing::Sized(content.len() as u64);
+    let (received, most) = send_to_a_slow_one(sized, &frames).await;
+    assert!(received == [b"head\r\n", content.as_slice()].concat());
+    // What lies in the socket counts as well.
+    assert!((256 << 10..1 << 20).contains(&most), "{most} bytes");
+
+    let (received, _) = send_to_a_slow_one(Framing::Chunked, &frames).await;
+    let mut expected = b"head\r\n".to_vec();
+    for frame in &frames {
+        expected.extend(format!("{:x}\r\n", frame.len()).into_bytes());
+        expected.extend(frame);
+        expected.extend(b"\r\n");
+    }
+    expected.extend(b"0\r\n\r\n");
+    assert!(received == expected);
 }
