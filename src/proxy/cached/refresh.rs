@@ -14,8 +14,10 @@ pub(crate) fn begin(
     live: &Rc<View>,
     index: usize,
     asked: Box<Asked>,
-    outbound: Box<Outbound>,
+    mut outbound: Box<Outbound>,
 ) {
+    // What the upstream says ahead of it is not for the client, who asks for something else by then.
+    outbound.interim = Rc::default();
     let Some(lead) = asked.lead() else {
         // It is under way already.
         return;

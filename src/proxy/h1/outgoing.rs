@@ -211,7 +211,7 @@ impl Outgoing {
         }
     }
 
-    /// Writes some of it to `stream`; how much.
+    /// Writes some of it to `stream`.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,

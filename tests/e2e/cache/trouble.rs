@@ -8,6 +8,7 @@ use super::{Field, Scene, account, did, ok, turn};
 use crate::support::client::Client;
 use crate::support::http_origin::{Flavour, Origin};
 use crate::support::proxy::Proxy;
+use crate::support::raw_origin::RawOrigin;
 use crate::support::reply::{Gate, Reply};
 use crate::support::wait::{PATIENCE, eventually};
 
@@ -261,4 +262,23 @@ fn the_caches_are_shown_with_what_stands_out() {
     );
     assert!(bytes.is_some_and(|bytes| bytes > 0.0));
     assert!(account(&scene.get("/0", &[])).starts_with("tidegate; hit; ttl="));
+}
+
+#[test]
+fn hints_for_what_is_fetched_anew_go_to_nobody() {
+    let origin = RawOrigin::start(|mut conversation| {
+        while let Some((head, _)) = conversation.read_request() {
+            if head.headers.get("if-none-match").is_some() {
+                conversation.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
+            }
+            let fresh = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\netag: \"a\"\r\n\
+                cache-control: max-age=0, stale-while-revalidate=600\r\n\r\nx";
+            conversation.write(fresh);
+        }
+    });
+    let proxy = super::proxy_to(origin.address(), "");
+    let mut client = proxy.client();
+    for _ in 0..200 {
+        assert_eq!(client.get("/").interim, Vec::<u16>::new());
+    }
 }
