@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::flight::{Listed, News, Reader};
-use super::object::{Charge, Entry, Head, Object};
+use super::object::{Charge, Entry, Head, Object, compact};
 use super::semantics::model::Lifetime;
 use super::semantics::store::{Answer, Policy, Refused, storable};
 use super::semantics::vary::Vary;
@@ -130,7 +130,7 @@ impl Lead {
             vary,
             tags: stored.head.tags.clone(),
             took: stored.head.took,
-            headers: kept,
+            headers: compact(&kept),
         });
         let object = Arc::new(stored.with_head(head));
         let stored_again = stays && self.commit(&object);
@@ -159,7 +159,7 @@ impl Lead {
         headers.remove(SURROGATE_KEY);
         Ok(Head {
             status: answer.status,
-            headers,
+            headers: compact(&headers),
             model,
             selection: vary.selection(answer.request),
             vary,
@@ -328,7 +328,8 @@ impl Fill {
         if account.is_some_and(|account| cache.has_its_share(account, self.share)) {
             return false;
         }
-        let charge = account.map(|account| Arc::new(Charge::new(Arc::clone(account), length)));
+        let weight = self.head.weight() + length;
+        let charge = account.map(|account| Arc::new(Charge::new(Arc::clone(account), weight)));
         let object = Object {
             head: Arc::clone(&self.head),
             body: body.into(),

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::semantics::vary::Vary;
 use super::semantics::{Millis, Model};
 
 /// Bytes that a stored response takes besides its fields and body.
 const OVERHEAD: u64 = 512;
-/// Bytes that one field takes besides its text.
-const FIELD_OVERHEAD: usize = 64;
+/// Bytes that one field takes besides its text, and room for one does.
+const FIELD_OVERHEAD: usize = 112;
 /// Variants kept of one URL.
 const MAX_VARIANTS: usize = 64;
 
@@ -58,13 +58,27 @@ impl Head {
         }
     }
 
-    fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u64 {
         let fields = self.headers.iter();
-        let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len());
         let tags = self.tags.iter().map(|tag| tag.len() + FIELD_OVERHEAD);
         let text: usize = fields.chain(tags).sum();
-        text as u64 + self.selection.len() as u64 + OVERHEAD
+        let room = self.headers.capacity() * FIELD_OVERHEAD;
+        (text + room) as u64 + self.selection.len() as u64 + OVERHEAD
     }
+}
+
+/// `headers` with their text in memory of its own. As they were read they are slices of a buffer that is many times as
+/// large, and would be kept with them.
+pub(super) fn compact(headers: &HeaderMap) -> HeaderMap {
+    let mut text = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    let mut compact = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        text.extend_from_slice(value.as_bytes());
+        let own = HeaderValue::from_maybe_shared(text.split().freeze());
+        compact.append(name, own.unwrap_or_else(|_invalid| value.clone()));
+    }
+    compact
 }
 
 /// Bytes charged to whoever asked for them, until they are dropped.

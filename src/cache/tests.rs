@@ -428,14 +428,25 @@ proptest! {
 
 /// Has `client` ask for `url`; whether what came is stored.
 fn store(cache: &Arc<Cache>, config: &plan::Cache, url: &str, client: u64) -> bool {
-    let lead = cache.lead(&url.into(), "").unwrap();
     let mut headers = HeaderMap::new();
     insert(&mut headers, "cache-control", "max-age=3600");
+    store_with(cache, config, url, client, &headers)
+}
+
+/// The same, of an answer with these `headers`.
+fn store_with(
+    cache: &Arc<Cache>,
+    config: &plan::Cache,
+    url: &str,
+    client: u64,
+    headers: &HeaderMap,
+) -> bool {
+    let lead = cache.lead(&url.into(), "").unwrap();
     let answer = Answer {
         method: &Method::GET,
         request: &HeaderMap::new(),
         status: StatusCode::OK,
-        headers: &headers,
+        headers,
         exchange: Exchange {
             sent: 1_000,
             arrived: 1_000,
@@ -476,4 +487,22 @@ fn one_client_fills_no_more_than_its_share_of_what_others_need() {
     }
     assert!(!store(&cache, &config, "http://a/more", greedy));
     assert!(store(&cache, &config, "http://b/more", other));
+}
+
+#[test]
+fn what_is_stored_keeps_no_buffer_that_it_was_read_into() {
+    let config = config();
+    let cache = Arc::new(Cache::new(&config));
+    let read = Bytes::from(vec![b'7'; 8 << 10]);
+    let mut headers = HeaderMap::new();
+    insert(&mut headers, "cache-control", "max-age=3600");
+    let value = HeaderValue::from_maybe_shared(read.slice(..2)).unwrap();
+    headers.insert("x-of-the-buffer", value);
+    assert!(store_with(&cache, &config, "http://a/", 1, &headers));
+    drop(headers);
+    assert!(read.is_unique());
+    let Found::Match(found) = cache.find("http://a/", &HeaderMap::new(), 1_000) else {
+        panic!("it was stored");
+    };
+    assert_eq!(found.head.headers["x-of-the-buffer"], "77");
 }
