@@ -21,7 +21,7 @@ pub(super) fn cache(cache: &Cache) -> RawCache {
             path: disk.path.display().to_string().into(),
             size: Size(disk.size).into(),
         }),
-        max_object: Size(cache.max_object).into(),
+        max_object: Some(Size(cache.max_object).into()),
         default_ttl: Time::secs(cache.default_ttl.into()).into(),
         not_found_ttl: Time::secs(cache.not_found_ttl.into()).into(),
         stale_if_unhealthy: Time(cache.stale_if_unhealthy),

@@ -15,8 +15,10 @@ pub(crate) struct RawCache {
     /// A second tier that outlives the process. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disk: Option<RawCacheDisk>,
-    /// The largest body that is kept; at most a quarter of `memory`.
-    pub(crate) max_object: Spanned<Size>,
+    /// The largest body that is kept; at most a quarter of `memory`. Default 32MiB, or a quarter of `memory` or of
+    /// the disk's `size` where that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_object: Option<Spanned<Size>>,
     /// How long a response is fresh that says nothing about it and sets no cookie. 0: as HTTP guesses it from
     /// the last change, at most five minutes.
     pub(crate) default_ttl: Spanned<Time>,
@@ -46,7 +48,7 @@ impl Default for RawCache {
         Self {
             memory: Size(256 << 20).into(),
             disk: None,
-            max_object: Size(32 << 20).into(),
+            max_object: None,
             default_ttl: Time::secs(0).into(),
             not_found_ttl: Time::secs(0).into(),
             stale_if_unhealthy: Time::secs(3_600),

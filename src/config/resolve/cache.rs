@@ -15,6 +15,9 @@ use crate::config::units::Time;
 const LEAST_MEMORY: u64 = 1 << 20;
 const LEAST_DISK: u64 = 16 << 20;
 
+/// The largest body that is kept where nothing is said of it, and there is room.
+const MAX_OBJECT: u64 = 32 << 20;
+
 impl Check<'_> {
     pub(super) fn caches(
         &mut self,
@@ -32,13 +35,13 @@ impl Check<'_> {
         caches
     }
 
-    fn cache_disk(&mut self, raw: &RawCache) -> Option<CacheDisk> {
+    fn cache_disk(&mut self, raw: &RawCache, max_object: u64) -> Option<CacheDisk> {
         let disk = raw.disk.as_ref()?;
         let size = disk.size.0;
         if disk.path.is_empty() {
             self.error(disk.path.span(), "`path` must name a directory");
         }
-        if size < LEAST_DISK || size / 4 < raw.max_object.0 {
+        if size < LEAST_DISK || size / 4 < max_object {
             self.error_hint(
                 disk.size.span(),
                 "`size` must be at least 16MiB, and four times `max_object`",
@@ -52,12 +55,17 @@ impl Check<'_> {
     }
 
     fn cache(&mut self, name: &Spanned<String>, raw: &RawCache) -> Option<Cache> {
-        let (memory, max_object) = (raw.memory.0, raw.max_object.0);
+        let memory = raw.memory.0;
+        let disk = raw.disk.as_ref().map_or(u64::MAX, |disk| disk.size.0);
+        let given = raw.max_object.as_ref();
+        let max_object = given.map_or_else(|| MAX_OBJECT.min(memory.min(disk) / 4), |it| it.0);
         if memory < LEAST_MEMORY {
             self.error(raw.memory.span(), "`memory` must be at least 1MiB");
-        } else if max_object == 0 || max_object > memory / 4 {
+        } else if let Some(given) = given
+            && (max_object == 0 || max_object > memory / 4)
+        {
             self.error_hint(
-                raw.max_object.span(),
+                given.span(),
                 "`max_object` must be above zero and at most a quarter of `memory`",
                 "a larger one would push out everything else",
             );
@@ -70,7 +78,7 @@ impl Check<'_> {
         Some(Cache {
             name: self.name(name),
             memory,
-            disk: self.cache_disk(raw),
+            disk: self.cache_disk(raw, max_object),
             max_object,
             default_ttl: self.seconds(&raw.default_ttl, "default_ttl"),
             not_found_ttl: self.seconds(&raw.not_found_ttl, "not_found_ttl"),

@@ -43,6 +43,18 @@ fn defaults_fill_what_is_left_out() {
 }
 
 #[test]
+fn the_largest_cached_body_fits_into_a_small_cache() {
+    let most = |cache: &str| {
+        let plan = plan(&minimal(&format!("[cache.shared]\n{cache}")));
+        plan.caches.first().map(|cache| cache.max_object)
+    };
+    assert_eq!(most(""), Some(32 << 20));
+    assert_eq!(most("memory = \"64MiB\""), Some(16 << 20));
+    let small_disk = "disk = { path = \"d\", size = \"16MiB\" }";
+    assert_eq!(most(small_disk), Some(4 << 20));
+}
+
+#[test]
 fn few_descriptors_still_leave_room_for_connections() {
     let plan = source().load_text(Some(minimal("")), 64).unwrap();
     assert_eq!(plan.server.max_connections, 1024);
