@@ -28,6 +28,8 @@ use bytes::BytesMut;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::spare::Spares;
+
 pub(crate) use self::request::{Head, Unsent};
 pub(crate) use self::session::{ClientBody, Ended, Session};
 pub(crate) use self::upstream::{Connection, Fault};
@@ -36,18 +38,36 @@ pub(crate) use self::upstream::{Connection, Fault};
 /// large one.
 const READ: RangeInclusive<usize> = 8_192..=73_728;
 
+/// The room that is made at once. Several messages, of whatever connection, are read into it one behind the other.
+const ROOM: usize = 16_384;
+
 /// Reads more of `stream`, with room for `wanted` bytes; how many came, 0 at the end.
 fn poll_fill<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
     stream: &mut S,
     read: &mut BytesMut,
     wanted: usize,
+    spares: &Spares,
 ) -> Poll<io::Result<usize>> {
     let wanted = wanted.min(*READ.end());
-    if read.capacity() - read.len() <= wanted / 2 {
-        read.reserve(wanted.max(*READ.start()));
+    if read.capacity() == 0 && wanted <= ROOM {
+        *read = spares.take_buffer();
     }
-    pin!(stream.read_buf(read)).poll(cx)
+    if read.capacity() - read.len() <= wanted / 2 {
+        read.reserve(wanted.max(ROOM));
+    }
+    let polled = pin!(stream.read_buf(read)).poll(cx);
+    if polled.is_pending() {
+        let_go(read, spares);
+    }
+    polled
+}
+
+/// Lets go of a buffer that nothing was read into. Who waits holds none meanwhile.
+fn let_go(read: &mut BytesMut, spares: &Spares) {
+    if read.is_empty() && read.capacity() > 0 {
+        spares.give_buffer(std::mem::take(read));
+    }
 }
 
 /// Whether a response to `method` with `status` has no body, whatever its head says (RFC 9112 section 6.3).

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::connect::Connector;
 use super::h1;
+use super::spare::Spares;
 use super::stream::Stream;
 use crate::clock::{Instant, SystemClock};
 use crate::model::EndpointId;
@@ -88,12 +89,23 @@ struct Pool {
 }
 
 /// All connections of one worker.
-#[derive(Debug, Default)]
-pub(crate) struct Pools(RefCell<Vec<Pool>>);
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pools: RefCell<Vec<Pool>>,
+    spares: Rc<Spares>,
+}
 
 impl Pools {
+    /// None yet. What is read on them is read into `spares`.
+    pub(crate) fn new(spares: &Rc<Spares>) -> Self {
+        Self {
+            pools: RefCell::default(),
+            spares: Rc::clone(spares),
+        }
+    }
+
     fn with<T>(&self, endpoint: EndpointId, act: impl FnOnce(&mut Pool) -> T) -> Option<T> {
-        let mut pools = self.0.borrow_mut();
+        let mut pools = self.pools.borrow_mut();
         if pools.len() <= endpoint.index() {
             pools.resize_with(endpoint.index() + 1, Pool::default);
         }
@@ -139,7 +151,7 @@ impl Pools {
             .with(endpoint, |pool| Rc::clone(&pool.open))
             .unwrap_or_default();
         Box::new(H1Conn {
-            connection: h1::Connection::new(stream),
+            connection: h1::Connection::new(stream, &self.spares),
             reused: false,
             connector: Arc::clone(connector),
             idle_since: SystemClock.now(),
@@ -201,7 +213,7 @@ impl Pools {
     /// Lets go of connections that lie idle for too long, were closed by the other end, or belong to an
     /// older plan.
     pub(crate) fn sweep(&self, now: Instant) {
-        for pool in self.0.borrow_mut().iter_mut() {
+        for pool in self.pools.borrow_mut().iter_mut() {
             pool.idle.retain_mut(|conn| {
                 now.since(conn.idle_since) < conn.connector.idle_timeout
                     && conn.connection.is_alive()
@@ -218,7 +230,7 @@ impl Pools {
 
     /// Open connections by endpoint index, where there are any.
     pub(crate) fn open(&self) -> Vec<(usize, usize)> {
-        let pools = self.0.borrow();
+        let pools = self.pools.borrow();
         let counts = pools
             .iter()
             .enumerate()

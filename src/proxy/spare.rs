@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use bytes::BytesMut;
 use http::HeaderMap;
 
 use super::pool::Timer;
@@ -15,11 +16,16 @@ const MAX_MAPS: usize = 64;
 /// The room of a map that is worth keeping, in fields.
 const MAX_FIELDS: usize = 64;
 
+/// Buffers kept, and the room in one that is worth it.
+const MAX_BUFFERS: usize = 16;
+const LEAST_ROOM: usize = 1_024;
+
 /// Spare parts.
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
     timers: RefCell<Vec<Timer>>,
     headers: RefCell<Vec<HeaderMap>>,
+    buffers: RefCell<Vec<BytesMut>>,
 }
 
 impl Spares {
@@ -45,6 +51,19 @@ impl Spares {
         if spare.len() < MAX_MAPS && (1..=MAX_FIELDS).contains(&headers.capacity()) {
             headers.clear();
             spare.push(headers);
+        }
+    }
+
+    /// An empty buffer, with or without room. What was read into the same memory before may still be in use.
+    pub(crate) fn take_buffer(&self) -> BytesMut {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the room that is left behind what was read.
+    pub(crate) fn give_buffer(&self, buffer: BytesMut) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < MAX_BUFFERS && buffer.is_empty() && buffer.capacity() >= LEAST_ROOM {
+            buffers.push(buffer);
         }
     }
 }

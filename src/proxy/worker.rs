@@ -164,7 +164,7 @@ pub(crate) struct Worker {
     in_flight: InFlight,
     rng: RefCell<fastrand::Rng>,
     memo: RefCell<Memo>,
-    spares: Spares,
+    spares: Rc<Spares>,
     connections: RefCell<Slab<Rc<Conn>>>,
     listeners: RefCell<HashMap<Arc<str>, Listening>>,
     /// Connections accepted and not closed, their greeting included.
@@ -186,17 +186,18 @@ struct Listening {
 impl Worker {
     fn new(index: usize, shared: Arc<Shared>, recorder: Recorder, seed: u64) -> Self {
         let live = RefCell::new(Rc::new(PlanView(shared.live.load_full())));
+        let spares = Rc::default();
         Self {
             index,
             generation: Cell::new(shared.generation.load(Ordering::Acquire)),
             shared,
             live,
-            pools: Pools::default(),
+            pools: Pools::new(&spares),
             recorder: RefCell::new(recorder),
             in_flight: InFlight::default(),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             memo: RefCell::default(),
-            spares: Spares::default(),
+            spares,
             connections: RefCell::default(),
             listeners: RefCell::default(),
             open: Cell::new(0),
@@ -417,7 +418,7 @@ impl Worker {
     }
 
     /// What exchanges leave to later ones.
-    pub(crate) fn spares(&self) -> &Spares {
+    pub(crate) fn spares(&self) -> &Rc<Spares> {
         &self.spares
     }
 

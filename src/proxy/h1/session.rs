@@ -17,12 +17,13 @@ use tokio::io::AsyncWrite;
 use super::answer::{Answer, Asked};
 use super::decode::Decoder;
 use super::outgoing::Outgoing;
-use super::{READ, head, poll_fill};
+use super::{READ, head, let_go, poll_fill};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::conn::Conn;
 use crate::proxy::guard::{Violation, bad};
 use crate::proxy::io::GuardedIo;
 use crate::proxy::respond;
+use crate::proxy::spare::Spares;
 use crate::proxy::upload::{BodyError, Source};
 
 /// Why a connection says no more.
@@ -53,6 +54,7 @@ pub(crate) struct Session {
 struct Shared {
     /// None once the connection is over.
     io: Option<GuardedIo>,
+    spares: Rc<Spares>,
     /// What was read and not used.
     read: BytesMut,
     /// Counts requests: a body that outlives its own finds nothing.
@@ -72,6 +74,7 @@ impl Session {
             conn: Rc::clone(conn),
             shared: Rc::new(RefCell::new(Shared {
                 io: Some(io),
+                spares: Rc::clone(conn.worker.spares()),
                 read: BytesMut::new(),
                 number: 0,
                 body: Decoder::Done,
@@ -209,15 +212,11 @@ impl Shared {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Ok(0));
         };
-        // Who waits for a client holds no buffer meanwhile.
-        let polled = match io.poll_readable(cx) {
-            Poll::Ready(()) => poll_fill(cx, io, &mut self.read, wanted),
-            Poll::Pending => Poll::Pending,
-        };
-        if polled.is_pending() && self.read.is_empty() {
-            self.read = BytesMut::new();
+        if io.poll_readable(cx).is_pending() {
+            let_go(&mut self.read, &self.spares);
+            return Poll::Pending;
         }
-        polled
+        poll_fill(cx, io, &mut self.read, wanted, &self.spares)
     }
 
     fn put_interim(&mut self, conn: &Conn, asked: &Asked) {

@@ -1,6 +1,7 @@
 //! Responses whole and in pieces, good and bad; and exchanges over a socket.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
@@ -192,7 +193,10 @@ fn request(method: Method, target: &'static str) -> Head {
 /// A connection, and the endpoint's side of it.
 fn connected() -> (Connection, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-    (Connection::new(Stream::Plain(Socket::Unix(ours))), theirs)
+    (
+        Connection::new(Stream::Plain(Socket::Unix(ours)), &Rc::default()),
+        theirs,
+    )
 }
 
 async fn answered(connection: &mut Connection) -> Result<http::response::Parts, Fault> {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -14,8 +15,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::decode::Decoder;
 use super::request::{Cut, Head, Sender, Unsent};
-use super::{READ, head, poll_fill};
+use super::{READ, head, let_go, poll_fill};
 use crate::proxy::conn::Interim;
+use crate::proxy::spare::Spares;
 use crate::proxy::stream::Stream;
 use crate::proxy::upload::{BodyError, RequestBody};
 
@@ -32,6 +34,7 @@ pub(crate) enum Fault {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Stream,
+    spares: Rc<Spares>,
     /// What was read and not passed on.
     read: BytesMut,
     /// How much of `read` is known not to end a head.
@@ -48,9 +51,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: Stream, spares: &Rc<Spares>) -> Self {
         Self {
             stream,
+            spares: Rc::clone(spares),
             read: BytesMut::new(),
             searched: 0,
             usual: *READ.start(),
@@ -99,7 +103,12 @@ impl Connection {
             Poll::Ready(Err(Cut::Midway) | Ok(())) | Poll::Pending => {}
         }
         loop {
-            let Ok(found) = head::response(&mut self.read, &mut self.searched, headers) else {
+            let found = if self.read.is_empty() {
+                Ok(None)
+            } else {
+                head::response(&mut self.read, &mut self.searched, headers)
+            };
+            let Ok(found) = found else {
                 return Poll::Ready(Err(Fault::Broken));
             };
             let Some(mut received) = found else {
@@ -146,16 +155,14 @@ impl Connection {
 
     /// Reads more, into room for `wanted` bytes; how many came, 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        if self.stream.is_plain() {
-            ready!(self.stream.poll_readable(cx));
+        if self.stream.is_plain() && self.stream.poll_readable(cx).is_pending() {
+            let_go(&mut self.read, &self.spares);
+            return Poll::Pending;
         }
-        let polled = poll_fill(cx, &mut self.stream, &mut self.read, wanted);
-        match &polled {
-            Poll::Ready(Ok(length)) => self.seen = self.seen.saturating_add(*length),
-            Poll::Ready(Err(_)) => {}
-            // Who waits for a slow endpoint holds no buffer meanwhile.
-            Poll::Pending if self.read.is_empty() => self.read = BytesMut::new(),
-            Poll::Pending => {}
+        let (stream, read) = (&mut self.stream, &mut self.read);
+        let polled = poll_fill(cx, stream, read, wanted, &self.spares);
+        if let Poll::Ready(Ok(length)) = &polled {
+            self.seen = self.seen.saturating_add(*length);
         }
         polled
     }
@@ -207,7 +214,7 @@ impl Connection {
         if whole {
             self.busy = false;
             self.usual = self.seen.next_power_of_two();
-            self.read = BytesMut::new();
+            let_go(&mut self.read, &self.spares);
             self.sender.rest();
         }
         whole && self.keeps
