@@ -8,15 +8,20 @@
 //! lets through unchanged; tokens and URIs stay the business of the HTTP library. It also counts: bytes and
 //! fields of a head.
 //!
-//! Pure: bytes in, verdicts out. Depends on `memchr`.
+//! Most heads have nothing remarkable about them. They are taken apart once, and where their parts lie is kept for whoever
+//! reads them next.
+//!
+//! Pure: bytes in, verdicts out. Depends on `memchr` and `httparse`.
 
 pub(super) mod chunk;
 mod head;
+mod parts;
 #[cfg(test)]
 mod tests;
 
 use self::chunk::{Chunk, chunk_byte};
-use self::head::{Framing, check_head, incomplete_head, leading_crlf};
+use self::head::{Framing, check_head, incomplete_head, leading_crlf, plain};
+pub(crate) use self::parts::{Parts, Span, note_spans};
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +82,9 @@ enum State {
 pub(crate) struct Guard {
     state: State,
     limits: HeadLimits,
+    parts: Parts,
+    /// Whether `parts` are those of the head that the bytes last fed begin with.
+    parted: bool,
 }
 
 impl Guard {
@@ -86,7 +94,19 @@ impl Guard {
         Self {
             state: State::Head,
             limits,
+            parts: Parts::new(),
+            parted: false,
         }
+    }
+
+    /// Room for the parts of a head, and whether they are those of the one that the bytes last fed begin with.
+    pub(crate) fn parts(&mut self) -> (&mut Parts, bool) {
+        (&mut self.parts, self.parted)
+    }
+
+    pub(crate) fn forget_parts(&mut self) {
+        self.parts = Parts::new();
+        self.parted = false;
     }
 
     /// Whether the guard waits to hear what became of an upgrade.
@@ -108,13 +128,18 @@ impl Guard {
         // Where the message being read began, if it began in these bytes: a violation later in it takes
         // the whole message back.
         let mut message = None;
+        self.parted = false;
         while at < bytes.len() {
             let rest = bytes.get(at..).unwrap_or_default();
             match self.state {
                 State::Suspended => return Progress::Suspended(at),
                 State::Head => {
                     message = Some(at);
-                    match self.head(rest) {
+                    let judged = match self.plain_head(rest, at == 0) {
+                        Some(length) => Ok(Some(length)),
+                        None => self.head(rest),
+                    };
+                    match judged {
                         Ok(Some(length)) => at += length,
                         Ok(None) => return Progress::Partial(at),
                         Err(violation) => return Progress::Refused(at, violation),
@@ -140,6 +165,20 @@ impl Guard {
             }
         }
         Progress::Clean
+    }
+
+    /// Reads a head from the beginning of `rest`, if nothing is remarkable about it; its length. `first`: its parts are
+    /// those that are kept.
+    fn plain_head(&mut self, rest: &[u8], first: bool) -> Option<usize> {
+        if !first || self.parts.find(rest, self.limits.fields) != Ok(true) {
+            return None;
+        }
+        self.state = match plain(rest, &self.parts, self.limits)? {
+            0 => State::Head,
+            length => State::Sized(length),
+        };
+        self.parted = true;
+        Some(self.parts.length)
     }
 
     /// Reads a head from the beginning of `rest`; its length, or none when it is not complete.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Conn;
-use super::guard::{Guard, Progress, Violation};
+use super::guard::{Guard, Parts, Progress, Violation};
 use super::stream::Stream;
 
 /// A guarded client stream.
@@ -53,8 +53,14 @@ impl GuardedIo {
         (self.stream, self.kept)
     }
 
+    /// Room for the parts of a head, and whether they are those of the one that what was read last begins with.
+    pub(crate) fn parts(&mut self) -> (&mut Parts, bool) {
+        self.guard.parts()
+    }
+
     /// Takes back what was passed on and not used.
     pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.guard.forget_parts();
         self.kept.splice(..0, bytes.iter().copied());
         self.clean += bytes.len();
     }
@@ -80,7 +86,10 @@ impl GuardedIo {
     /// Lets the guard judge what is kept; an error when a body in progress is malformed.
     fn judge_kept(&mut self) {
         let length = self.kept.len();
-        match self.guard.feed(&self.kept) {
+        let progress = self.guard.feed(&self.kept);
+        // What is passed on may begin elsewhere.
+        self.guard.forget_parts();
+        match progress {
             Progress::Clean => self.clean = length,
             Progress::Partial(at) => {
                 self.clean = at;

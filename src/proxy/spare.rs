@@ -1,10 +1,11 @@
 //! What exchanges leave to those after them, so that it need not be made and thrown away for each. Of one worker.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 
 use bytes::BytesMut;
 use http::HeaderMap;
 
+use super::guard::Span;
 use super::pool::Timer;
 
 /// Timers kept; as many as a worker may have exchanges that wait at once.
@@ -26,6 +27,7 @@ pub(crate) struct Spares {
     timers: RefCell<Vec<Timer>>,
     headers: RefCell<Vec<HeaderMap>>,
     buffers: RefCell<Vec<BytesMut>>,
+    spans: RefCell<Vec<Span>>,
 }
 
 impl Spares {
@@ -57,6 +59,11 @@ impl Spares {
     /// An empty buffer, with or without room. What was read into the same memory before may still be in use.
     pub(crate) fn take_buffer(&self) -> BytesMut {
         self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Where the fields of a head are noted while it is read.
+    pub(crate) fn spans(&self) -> RefMut<'_, Vec<Span>> {
+        self.spans.borrow_mut()
     }
 
     /// Takes the room that is left behind what was read.

@@ -1,6 +1,6 @@
 //! One request head: its line, its fields, and what they say about the body. Depends on `memchr`.
 
-use super::{BARE_CR, BARE_LF, HeadLimits, TOO_LARGE, Violation, bad};
+use super::{BARE_CR, BARE_LF, HeadLimits, Parts, TOO_LARGE, Violation, bad};
 
 /// Bound on a request target. The one the URI type has, less some room.
 const MAX_TARGET: usize = 65_000;
@@ -170,37 +170,38 @@ fn field_line(line: &[u8], http11: bool, fields: &mut Fields) -> Result<(), Viol
     };
     let (name, value) = line.split_at(colon);
     let value = value.get(1..).unwrap_or_default().trim_ascii();
-    match name.len() {
-        4 if name.eq_ignore_ascii_case(b"host") => fields.hosts += 1,
-        7 if name.eq_ignore_ascii_case(b"upgrade") => {
-            // h2c by upgrade is obsolete (RFC 9113 section 3.1) and not offered.
-            fields.upgrade = !value.eq_ignore_ascii_case(b"h2c");
-        }
-        10 if name.eq_ignore_ascii_case(b"connection") => {
-            fields.connection_upgrade |= value
-                .split(|&byte| byte == b',')
-                .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-        }
-        14 if name.eq_ignore_ascii_case(b"content-length")
-            && fields
-                .content_length
-                .replace(content_length(value)?)
-                .is_some() =>
-        {
-            return Err(bad("Content-Length is given twice"));
-        }
-        17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-            if !http11 {
-                return Err(bad("Transfer-Encoding does not exist in HTTP/1.0"));
-            }
-            if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(unknown_coding(value));
-            }
-            fields.chunked = true;
-        }
-        _ => {}
+    fields.note(name, value, http11)
+}
+
+/// The length of the body behind the head that `bytes` begin with and `parts` are those of, where nothing is remarkable
+/// about it; none for any other, which [`check_head`] is to judge. Of what that refuses, nothing passes here.
+pub(super) fn plain(bytes: &[u8], parts: &Parts, limits: HeadLimits) -> Option<u64> {
+    let head = bytes.get(..parts.length)?;
+    let [from, to] = parts.target;
+    let target = head.get(from..to)?;
+    let usual = parts.method.first() == Some(&0)
+        && parts.minor == 1
+        && head.len() <= limits.bytes
+        && target.first() == Some(&b'/')
+        && target.len() <= MAX_TARGET
+        && head.ends_with(b"\r\n\r\n");
+    if !usual {
+        return None;
     }
-    Ok(())
+    let mut fields = Fields::default();
+    for span in &parts.fields {
+        let [name, name_end, value, value_end] = span.map(|at| at as usize);
+        // The line before may have ended in LF alone; httparse would not mind.
+        if head.get(name.checked_sub(2)?..name) != Some(b"\r\n") {
+            return None;
+        }
+        let (name, value) = (head.get(name..name_end)?, head.get(value..value_end)?);
+        fields.note(name, value, true).ok()?;
+    }
+    match fields.framing(true) {
+        Ok(Framing::Sized(length)) => Some(length),
+        Ok(Framing::Chunked | Framing::Upgrade) | Err(_) => None,
+    }
 }
 
 fn unknown_coding(value: &[u8]) -> Violation {
@@ -246,6 +247,41 @@ fn content_length(value: &[u8]) -> Result<u64, Violation> {
 }
 
 impl Fields {
+    /// Notes what a field says of the framing.
+    fn note(&mut self, name: &[u8], value: &[u8], http11: bool) -> Result<(), Violation> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                // h2c by upgrade is obsolete (RFC 9113 section 3.1) and not offered.
+                self.upgrade = !value.eq_ignore_ascii_case(b"h2c");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.connection_upgrade |= value
+                    .split(|&byte| byte == b',')
+                    .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length")
+                && self
+                    .content_length
+                    .replace(content_length(value)?)
+                    .is_some() =>
+            {
+                return Err(bad("Content-Length is given twice"));
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if !http11 {
+                    return Err(bad("Transfer-Encoding does not exist in HTTP/1.0"));
+                }
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(unknown_coding(value));
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn framing(&self, http11: bool) -> Result<Framing, Violation> {
         if self.hosts > 1 {
             return Err(bad("Host is given twice"));

@@ -182,3 +182,73 @@ proptest! {
         let _progress = Guard::new(LIMITS).feed(&bytes);
     }
 }
+
+/// Pieces of heads, most of them good.
+const PIECES: [&str; 24] = [
+    "GET / HTTP/1.1\r\n",
+    "POST /a?b HTTP/1.1\r\n",
+    "GET  / HTTP/1.1\r\n",
+    "GET / HTTP/1.0\r\n",
+    "GET http://a/ HTTP/1.1\r\n",
+    "Host: a\r\n",
+    "host:b\r\n",
+    "Host: a\n",
+    "X: 1\r\n",
+    "X: 1\r\n 2\r\n",
+    "X : 1\r\n",
+    "X: \u{e9}\r\n",
+    "Content-Length: 3\r\n",
+    "content-length:\t0 \r\n",
+    "Content-Length: +3\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Connection: upgrade\r\n",
+    "Upgrade: x\r\n",
+    "\r\n",
+    "\n",
+    "\r",
+    "abc",
+    " ",
+    "\0",
+];
+
+proptest! {
+    /// What is passed for having nothing remarkable about it would have passed anyway, and be framed alike.
+    #[test]
+    fn plain_heads_are_good_ones(
+        line in 0_usize..6,
+        fields in proptest::collection::vec(5_usize..24, 0..8),
+        flips in proptest::collection::vec((0_usize..200, any::<u8>()), 0..2),
+    ) {
+        let pieces = std::iter::once(line).chain(fields).chain([18]);
+        let text: String = pieces.map(|piece| PIECES[piece]).collect();
+        let mut bytes = text.into_bytes();
+        for (at, byte) in flips {
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+        }
+        let mut quick = Guard::new(LIMITS);
+        if let Some(length) = quick.plain_head(&bytes, true) {
+            let mut thorough = Guard::new(LIMITS);
+            prop_assert_eq!(thorough.head(&bytes), Ok(Some(length)));
+            prop_assert_eq!(thorough.state, quick.state);
+        }
+    }
+}
+
+#[test]
+fn a_plain_head_is_taken_apart_once() {
+    let mut guard = Guard::new(LIMITS);
+    let head = "POST /a HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n";
+    let text = format!("{head}hi");
+    assert_eq!(guard.feed(text.as_bytes()), Progress::Clean);
+    let (parts, known) = guard.parts();
+    assert!(known);
+    assert_eq!(parts.length, head.len());
+    let [name, _, value, value_end] = parts.fields[1].map(|at| at as usize);
+    assert!(text[name..].starts_with("Content-Length"));
+    assert_eq!(&text[value..value_end], "2");
+    // A second one in the same bytes is not what they begin with.
+    assert_eq!(guard.feed(b"GE"), Progress::Partial(0));
+    assert!(!guard.parts().1);
+}

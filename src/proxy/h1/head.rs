@@ -7,12 +7,14 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
-use httparse::{Header, ParserConfig, Status};
+use httparse::{ParserConfig, Status};
+
+use crate::proxy::guard::{Parts, Span, note_spans};
 
 /// Bound on the bytes of a response's head. Endpoints are not clients: what browsers bear is borne here.
 const MAX_HEAD: usize = 400 << 10;
 
-/// Fields of a head for which there is room on the stack. No response may have more.
+/// Fields that a response may have.
 const MAX_FIELDS: usize = 100;
 
 /// What came is not HTTP.
@@ -26,86 +28,43 @@ pub(super) struct Received {
     pub(super) said: Said,
 }
 
-/// Where in a head a field's name and value begin and end.
-type Span = [u32; 4];
-
-/// What is found in a head before it is taken off what was read.
-struct Found<L> {
-    /// Of the head, with the empty line behind it.
-    length: usize,
-    line: L,
-    /// How many fields there are.
-    fields: usize,
-}
-
 /// Takes a request's head off `read`, which may have `max_fields` fields, into `head`, whose fields are empty; none while
-/// it is not all there.
+/// it is not all there. `known`: `parts` are its parts already.
 ///
 /// # Errors
 /// When it is none.
 pub(super) fn request(
     read: &mut BytesMut,
     max_fields: usize,
+    (parts, known): (&mut Parts, bool),
     head: &mut http::request::Parts,
 ) -> Result<Option<Said>, Malformed> {
-    let mut few = [[0; 4]; MAX_FIELDS];
-    let mut many = Vec::new();
-    let spans = if max_fields <= MAX_FIELDS {
-        few.as_mut_slice()
-    } else {
-        many.resize(max_fields, [0; 4]);
-        many.as_mut_slice()
-    };
-    let Some(found) = find_request(read, spans)? else {
+    if !known && !parts.find(read, max_fields).map_err(|_invalid| Malformed)? {
         return Ok(None);
-    };
-    let (method, [from, to], version) = found.line;
-    let bytes = read.split_to(found.length).freeze();
-    head.method = method;
+    }
+    if parts.length > read.len() {
+        return Err(Malformed);
+    }
+    let bytes = read.split_to(parts.length).freeze();
+    let [from, to] = parts.method;
+    let method = bytes.get(from..to).unwrap_or_default();
+    head.method = Method::from_bytes(method).map_err(|_invalid| Malformed)?;
+    let [from, to] = parts.target;
     let target = part(&bytes, from, to).ok_or(Malformed)?;
     head.uri = Uri::from_maybe_shared(target).map_err(|_invalid| Malformed)?;
-    head.version = version;
-    let spans = spans.get(..found.fields).unwrap_or_default();
-    read_fields(&bytes, spans, version, &mut head.headers).map(Some)
-}
-
-type RequestLine = (Method, [usize; 2], Version);
-
-fn find_request(bytes: &[u8], spans: &mut [Span]) -> Result<Option<Found<RequestLine>>, Malformed> {
-    let mut few = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut many = Vec::new();
-    let fields = if spans.len() <= MAX_FIELDS {
-        few.get_mut(..spans.len()).unwrap_or_default()
-    } else {
-        many.resize(spans.len(), MaybeUninit::uninit());
-        many.as_mut_slice()
-    };
-    let mut request = httparse::Request::new(&mut []);
-    let config = ParserConfig::default();
-    let parsed = config.parse_request_with_uninit_headers(&mut request, bytes, fields);
-    let Status::Complete(length) = parsed.map_err(|_invalid| Malformed)? else {
-        return Ok(None);
-    };
-    let (Some(method), Some(path), Some(minor)) = (request.method, request.path, request.version)
-    else {
-        return Err(Malformed);
-    };
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_invalid| Malformed)?;
-    Ok(Some(Found {
-        length,
-        line: (method, span(bytes, path.as_bytes()), version(minor)),
-        fields: note_spans(bytes, request.headers, spans),
-    }))
+    head.version = version(parts.minor);
+    read_fields(&bytes, &parts.fields, head.version, &mut head.headers).map(Some)
 }
 
 /// Takes a response's head off `read`; none while it is not all there. `searched`: how much of it was looked at before.
-/// Its fields come into `headers`, which are empty.
+/// Its fields come into `headers`, which are empty; `spans` is where they are noted meanwhile.
 ///
 /// # Errors
 /// When it is none.
 pub(super) fn response(
     read: &mut BytesMut,
     searched: &mut usize,
+    spans: &mut Vec<Span>,
     headers: &mut HeaderMap,
 ) -> Result<Option<Received>, Malformed> {
     // What comes in small pieces is not parsed from its beginning with each of them.
@@ -113,8 +72,7 @@ pub(super) fn response(
     if looked_at > 0 && !may_end(read, looked_at.saturating_sub(2)) {
         return Ok(None);
     }
-    let mut spans = [[0; 4]; MAX_FIELDS];
-    let Some(found) = find_response(read, &mut spans)? else {
+    let Some((length, status, version)) = find_response(read, spans)? else {
         return if read.len() <= MAX_HEAD {
             Ok(None)
         } else {
@@ -122,19 +80,18 @@ pub(super) fn response(
         };
     };
     *searched = 0;
-    let bytes = read.split_to(found.length).freeze();
+    let bytes = read.split_to(length).freeze();
     let (mut head, ()) = Response::new(()).into_parts();
-    (head.status, head.version) = found.line;
+    (head.status, head.version) = (status, version);
     head.headers = std::mem::take(headers);
-    let spans = spans.get(..found.fields).unwrap_or_default();
-    let said = read_fields(&bytes, spans, head.version, &mut head.headers)?;
+    let said = read_fields(&bytes, spans, version, &mut head.headers)?;
     Ok(Some(Received { head, said }))
 }
 
 fn find_response(
     bytes: &[u8],
-    spans: &mut [Span],
-) -> Result<Option<Found<(StatusCode, Version)>>, Malformed> {
+    spans: &mut Vec<Span>,
+) -> Result<Option<(usize, StatusCode, Version)>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
@@ -146,11 +103,8 @@ fn find_response(
         return Err(Malformed);
     };
     let status = StatusCode::from_u16(code).map_err(|_invalid| Malformed)?;
-    Ok(Some(Found {
-        length,
-        line: (status, version(minor)),
-        fields: note_spans(bytes, response.headers, spans),
-    }))
+    note_spans(bytes, response.headers, spans);
+    Ok(Some((length, status, version(minor))))
 }
 
 /// Whether a line that ends behind `from` may be the last of a head.
@@ -168,26 +122,9 @@ const fn version(minor: u8) -> Version {
     }
 }
 
-/// Where `part` of `bytes` begins and ends.
-fn span(bytes: &[u8], part: &[u8]) -> [usize; 2] {
-    let from = part.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr());
-    [from, from.wrapping_add(part.len())]
-}
-
-/// The same part of `bytes`, if it is one.
+/// This part of `bytes`, if it is one.
 fn part(bytes: &Bytes, from: usize, to: usize) -> Option<Bytes> {
     (from <= to && to <= bytes.len()).then(|| bytes.slice(from..to))
-}
-
-fn note_spans(bytes: &[u8], fields: &[Header<'_>], spans: &mut [Span]) -> usize {
-    for (field, noted) in fields.iter().zip(spans) {
-        let [name, name_end] = span(bytes, field.name.as_bytes());
-        let [value, value_end] = span(bytes, field.value);
-        // No head is longer than 32 bits can tell.
-        let narrow = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        *noted = [name, name_end, value, value_end].map(narrow);
-    }
-    fields.len()
 }
 
 /// Puts the fields at `spans` of `bytes` into `headers`, as slices of them.

@@ -97,15 +97,21 @@ impl Session {
     ) -> Poll<Result<(Source, Asked), Ended>> {
         let mut shared = self.shared.borrow_mut();
         let shared = &mut *shared;
+        // Whether what is read begins with what was read last.
+        let mut fresh = false;
         loop {
-            if !shared.read.is_empty() {
+            if !shared.read.is_empty()
+                && let Some(io) = &mut shared.io
+            {
+                let (parts, known) = io.parts();
                 let max_fields = self.conn.listener.listener.max_headers;
                 let head = &mut self.head;
                 if head.headers.capacity() == 0 {
                     head.headers = self.conn.worker.spares().take_headers();
                 }
                 head.headers.clear();
-                match head::request(&mut shared.read, max_fields, head) {
+                let parts = (parts, known && fresh);
+                match head::request(&mut shared.read, max_fields, parts, head) {
                     Ok(Some(said)) => {
                         shared.body = Decoder::of_request(said);
                         shared.number += 1;
@@ -125,6 +131,7 @@ impl Session {
                     Err(_malformed) => shared.refuse(),
                 }
             }
+            fresh = shared.read.is_empty();
             match ready!(shared.poll_fill(cx, *READ.start())) {
                 Ok(0) => return Poll::Ready(Err(Ended::Done)),
                 Ok(_) => {}

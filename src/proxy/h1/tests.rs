@@ -19,7 +19,8 @@ use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::upload::RequestBody;
 
 fn head(bytes: &[u8]) -> Result<Option<Received>, Malformed> {
-    head::response(&mut BytesMut::from(bytes), &mut 0, &mut HeaderMap::new())
+    let mut read = BytesMut::from(bytes);
+    head::response(&mut read, &mut 0, &mut Vec::new(), &mut HeaderMap::new())
 }
 
 /// Reads one response of which `pieces` come one after the other: its body, and its trailers.
@@ -30,8 +31,12 @@ fn body(method: &Method, pieces: &[&[u8]]) -> Result<(Vec<u8>, HeaderMap), Malfo
     for piece in pieces {
         read.extend_from_slice(piece);
         if decoder.is_none() {
-            let Some(mut received) =
-                head::response(&mut read, &mut searched, &mut HeaderMap::new())?
+            let Some(mut received) = head::response(
+                &mut read,
+                &mut searched,
+                &mut Vec::new(),
+                &mut HeaderMap::new(),
+            )?
             else {
                 continue;
             };

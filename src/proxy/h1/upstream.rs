@@ -106,7 +106,8 @@ impl Connection {
             let found = if self.read.is_empty() {
                 Ok(None)
             } else {
-                head::response(&mut self.read, &mut self.searched, headers)
+                let (read, searched) = (&mut self.read, &mut self.searched);
+                head::response(read, searched, &mut self.spares.spans(), headers)
             };
             let Ok(found) = found else {
                 return Poll::Ready(Err(Fault::Broken));
