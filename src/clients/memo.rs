@@ -3,6 +3,7 @@
 //! A table of fixed size, in which what comes later replaces what was there. It holds no key and no token: it
 //! finds them by 128 bits of two hashes keyed at random, so that nobody can make two that look alike.
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,42 @@ use super::{Doubt, Identity};
 
 /// Entries, a power of two.
 const SLOTS: usize = 4_096;
+
+/// What was found out about the address that a connection comes from.
+#[derive(Debug, Default)]
+pub struct KnownPeer(RefCell<Option<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    mark: Arc<()>,
+    generation: u64,
+    identity: Rc<Identity>,
+}
+
+impl KnownPeer {
+    /// What was found out under the registry with this mark, in this state, or what `find` says.
+    pub(super) fn recall(
+        &self,
+        mark: &Arc<()>,
+        generation: u64,
+        find: impl FnOnce() -> Result<Rc<Identity>, Doubt>,
+    ) -> Result<Rc<Identity>, Doubt> {
+        let mut known = self.0.borrow_mut();
+        if let Some(known) = &*known
+            && Arc::ptr_eq(&known.mark, mark)
+            && known.generation == generation
+        {
+            return Ok(Rc::clone(&known.identity));
+        }
+        let identity = find()?;
+        *known = Some(Known {
+            mark: Arc::clone(mark),
+            generation,
+            identity: Rc::clone(&identity),
+        });
+        Ok(identity)
+    }
+}
 
 /// A worker's memory of clients.
 #[derive(Debug)]

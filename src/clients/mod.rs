@@ -37,7 +37,7 @@ use ring::digest::{SHA256, digest};
 
 pub use self::identity::{Doubt, Hasher, Identity};
 pub use self::issuer::{Issuer, NoKeySet};
-pub use self::memo::Memo;
+pub use self::memo::{KnownPeer, Memo};
 use crate::config::plan::{Clients, Identify, Jwks, Known};
 use crate::model::ClientId;
 
@@ -99,6 +99,8 @@ pub struct Presented<'a> {
     pub sans: &'a str,
     /// Where it comes from: the peer, or whom a trusted peer names.
     pub address: Option<IpAddr>,
+    /// What was found out about that, where it is the peer.
+    pub peer: Option<&'a KnownPeer>,
     /// Seconds since the Unix epoch.
     pub unix: u64,
 }
@@ -238,12 +240,15 @@ impl Registry {
             }
             Identify::Address { v4, v6 } => {
                 let address = presented.address?;
-                Some(self.by_address(index, (*v4, *v6), address, unix, memo))
+                let mut find = || self.by_address(index, (*v4, *v6), address, unix, memo);
+                Some(match presented.peer {
+                    Some(peer) => peer.recall(&self.mark, self.generation(), find),
+                    None => find(),
+                })
             }
         }
     }
 
-    /// The network that a request comes from, as a client: so many leading bits of its address.
     /// The network that `address` is in, an IPv4 address itself or an IPv6 /64, as whatever else it may be.
     pub fn network(&self, address: Option<IpAddr>, unix: u64, memo: &mut Memo) -> ClientId {
         let Some(address) = address.map(|address| address.to_canonical()) else {

@@ -63,11 +63,23 @@ impl Asked {
     }
 
     fn by(&self, registry: &Registry, memo: &mut Memo, unix: u64) -> (Identity, Option<Doubt>) {
+        self.over(&KnownPeer::default(), registry, memo, unix)
+    }
+
+    /// The same, over the connection of this peer.
+    fn over(
+        &self,
+        peer: &KnownPeer,
+        registry: &Registry,
+        memo: &mut Memo,
+        unix: u64,
+    ) -> (Identity, Option<Doubt>) {
         let presented = Presented {
             headers: &self.headers,
             trusted: self.trusted,
             sans: self.sans,
             address: self.address,
+            peer: Some(peer),
             unix,
         };
         let (identity, doubt) = registry.identify(&presented, memo);
@@ -75,9 +87,11 @@ impl Asked {
     }
 
     fn seen_by(&self, registry: &Registry) -> (Identity, Option<Doubt>) {
-        let mut memo = Memo::default();
-        let first = self.by(registry, &mut memo, NOW);
-        assert_eq!(self.by(registry, &mut memo, NOW), first, "and remembered");
+        let (mut memo, peer) = (Memo::default(), KnownPeer::default());
+        let first = self.over(&peer, registry, &mut memo, NOW);
+        let again = self.over(&peer, registry, &mut memo, NOW);
+        assert_eq!(again, first, "and remembered");
+        assert_eq!(self.by(registry, &mut memo, NOW), first, "of others too");
         first
     }
 }
@@ -170,6 +184,17 @@ fn addresses_are_clients_by_their_networks() {
     assert_eq!(same[0], same[1]);
     let (nobody, _) = Asked::default().seen_by(&registry);
     assert_eq!(&*nobody.name, "anonymous", "over a unix socket");
+}
+
+#[test]
+fn a_connection_is_looked_at_again_when_the_clients_change() {
+    let (mut memo, peer) = (Memo::default(), KnownPeer::default());
+    let asked = Asked::from("10.7.9.9");
+    let (before, _) = asked.over(&peer, &registry(REPORTS), &mut memo, NOW);
+    assert_eq!(&*before.name, "reports");
+    let renamed = REPORTS.replace("\"reports\"", "\"billing\"");
+    let (after, _) = asked.over(&peer, &registry(&renamed), &mut memo, NOW);
+    assert_eq!(&*after.name, "billing");
 }
 
 #[test]

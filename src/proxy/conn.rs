@@ -18,6 +18,7 @@ use super::respond;
 use super::track::Track;
 use super::upgrade::Tunnel;
 use super::worker::Worker;
+use crate::clients::KnownPeer;
 use crate::clock::Instant;
 use crate::model::{Outcome, Phase, Reason};
 
@@ -109,6 +110,8 @@ pub(crate) struct Conn {
     parked: Cell<bool>,
     tunnel: RefCell<Option<Box<Tunnel>>>,
     interim: Rc<Interim>,
+    /// Who its peer is by its address.
+    pub(crate) known: KnownPeer,
 }
 
 impl Conn {
@@ -135,6 +138,7 @@ impl Conn {
             parked: Cell::new(false),
             tunnel: RefCell::new(None),
             interim: Rc::default(),
+            known: KnownPeer::default(),
         }
     }
 
@@ -287,7 +291,7 @@ impl Conn {
             violation.status,
             reason,
             violation.detail,
-            track.request_id(),
+            track.request_id().as_str(),
         );
         track.exchange.bytes_out = length;
         self.finish(track);

@@ -4,13 +4,13 @@
 //! is shared until somebody asks.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use http::Method;
 use http::uri::PathAndQuery;
 use slab::Slab;
 
+use super::id::RequestId;
 use crate::clock::Instant;
 use crate::model::{EndpointId, Phase, RouteId, UpstreamId};
 use crate::observe::inflight::View;
@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     pub(crate) begun: Instant,
     /// The phase it is in.
     pub(crate) phase: Phase,
-    pub(crate) request_id: Rc<str>,
+    pub(crate) request_id: RequestId,
     pub(crate) method: Method,
     pub(crate) target: Option<PathAndQuery>,
     pub(crate) route: Option<RouteId>,
@@ -72,7 +72,7 @@ impl InFlight {
 fn view(entry: &Entry, now: Instant) -> View {
     let age: Duration = now.since(entry.begun);
     View {
-        request_id: entry.request_id.as_ref().to_owned(),
+        request_id: entry.request_id.as_str().to_owned(),
         method: entry.method.as_str().to_owned(),
         path: entry.target.as_ref().map(|target| target.path().to_owned()),
         age,

@@ -14,6 +14,7 @@ use http::header::{
 use http::uri::{Authority, Uri};
 
 use super::conn::Peer;
+use super::id::RequestId;
 use super::respond::Refusal;
 use super::tracing;
 use super::track::Track;
@@ -143,16 +144,9 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     members.map(str::trim)
 }
 
-/// Whether Connection is one of the usual two, which name no field.
-fn names_no_field(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(CONNECTION).iter();
-    let first = lines.next().map(HeaderValue::as_bytes);
-    matches!(first, Some(b"keep-alive" | b"close")) && lines.next().is_none()
-}
-
 /// Takes out what concerns only this hop.
 fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
-    if fields.has(Fields::CONNECTION) && !names_no_field(headers) {
+    if fields.has(Fields::CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| HeaderName::try_from(token).ok())
             .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH | TE | UPGRADE | TRAILER))
@@ -160,8 +154,6 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
         for name in named {
             headers.remove(name);
         }
-    }
-    if fields.has(Fields::CONNECTION) {
         headers.remove(CONNECTION);
     }
     if fields.has(Fields::UPGRADE) {
@@ -290,9 +282,7 @@ pub(crate) fn prepare(
         "1.1 tidegate"
     };
     headers.append(VIA, HeaderValue::from_static(via));
-    if let Ok(value) = HeaderValue::from_str(track.request_id()) {
-        headers.insert(X_REQUEST_ID, value);
-    }
+    headers.insert(X_REQUEST_ID, track.request_id().value());
 }
 
 /// Takes over request id and client from a trusted peer.
@@ -300,11 +290,10 @@ fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
     if !peer.trusted {
         return;
     }
-    let given = headers
-        .get(X_REQUEST_ID)
-        .and_then(|value| value.to_str().ok());
-    if let Some(id) = given.filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID) {
-        track.set_request_id(id);
+    let given = headers.get(X_REQUEST_ID);
+    let given = given.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.to_str().is_ok());
+    if let Some(id) = given {
+        track.set_request_id(RequestId::given(id.clone()));
     }
     let listener = &track.conn.listener;
     let hops: Vec<std::net::IpAddr> = headers
@@ -448,9 +437,7 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
     if track.conn.peer.trusted {
         own_timing(track, headers);
     }
-    if let Ok(value) = HeaderValue::from_str(track.request_id()) {
-        headers.insert(X_REQUEST_ID, value);
-    }
+    headers.insert(X_REQUEST_ID, track.request_id().value());
 }
 
 /// Takes in what the upstream says of itself, in its headers or trailers. Its metrics are for nobody else.

@@ -14,6 +14,7 @@ mod h1;
 mod h2stream;
 mod hedge;
 mod hold;
+mod id;
 mod inflight;
 mod ingress;
 mod io;

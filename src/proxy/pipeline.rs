@@ -282,6 +282,7 @@ fn identify(track: &mut Track, headers: &HeaderMap) {
         trusted: conn.peer.trusted,
         sans: &conn.peer.sans,
         address: track.address(),
+        peer: track.forwarded.is_none().then_some(&conn.known),
         unix: track.exchange.started / 1_000_000,
     };
     let (identity, doubt) = live.clients.identify(&presented, &mut conn.worker.memo());

@@ -173,9 +173,7 @@ pub(crate) fn refuse(
     if let Ok(value) = HeaderValue::try_from(error) {
         headers.insert(PROXY_STATUS, value);
     }
-    if let Ok(value) = HeaderValue::from_str(track.request_id()) {
-        headers.insert(X_REQUEST_ID, value);
-    }
+    headers.insert(X_REQUEST_ID, track.request_id().value());
     if refusal.close && !track.conn.http2 {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -197,7 +195,7 @@ pub(crate) fn refuse(
     } else {
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let id = track.request_id();
+        let id = track.request_id().as_str();
         let (reason, detail) = (refusal.reason, refusal.detail);
         let violated = track.shares().violated();
         let violated: Vec<&str> = violated.map(|share| &**share.limit.name()).collect();

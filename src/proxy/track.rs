@@ -13,6 +13,7 @@ use http::{Method, Uri};
 
 use super::admit::Caller;
 use super::conn::Conn;
+use super::id::RequestId;
 use super::inflight::Entry;
 use super::live::{LiveRoute, View};
 use super::rate;
@@ -44,7 +45,7 @@ pub(crate) struct Track {
     began: Instant,
     /// The end of the last phase.
     mark: Instant,
-    request_id: Rc<str>,
+    request_id: RequestId,
     /// Its entry among the requests under way.
     entry: usize,
     /// Whether it is no client's: it is not recorded.
@@ -88,7 +89,7 @@ impl Track {
         let entry = worker.in_flight().enter(Entry {
             begun,
             phase: Phase::Decide,
-            request_id: Rc::clone(&request_id),
+            request_id: request_id.clone(),
             method: Method::GET,
             target: None,
             route: None,
@@ -157,7 +158,7 @@ impl Track {
             exchange: self.exchange,
             began: self.began,
             mark: self.mark,
-            request_id: Rc::clone(&self.request_id),
+            request_id: self.request_id.clone(),
             entry: NO_ENTRY,
             silent: true,
             shares: Shares::default(),
@@ -209,15 +210,14 @@ impl Track {
     }
 
     /// The request id: a UUID, or whatever a trusted peer gave.
-    pub(crate) fn request_id(&self) -> &str {
+    pub(crate) const fn request_id(&self) -> &RequestId {
         &self.request_id
     }
 
     /// Uses the request id a trusted peer gave.
-    pub(crate) fn set_request_id(&mut self, given: &str) {
-        self.request_id = given.into();
-        let id = Rc::clone(&self.request_id);
-        self.note(|entry| entry.request_id = id);
+    pub(crate) fn set_request_id(&mut self, given: RequestId) {
+        self.note(|entry| entry.request_id = given.clone());
+        self.request_id = given;
     }
 
     /// The plan this request runs under, from its beginning to its end.
@@ -429,7 +429,7 @@ impl Drop for Track {
         let tier = route.and_then(|_| self.live.tier(self.tier));
         let path = self.uri.path();
         let line = Line {
-            request_id: self.request_id(),
+            request_id: self.request_id.as_str(),
             trace_id: self
                 .trace_id
                 .as_ref()

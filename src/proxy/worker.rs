@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::conn::{Activity, Conn, Order};
+use super::id::{Ids, RequestId};
 use super::inflight::InFlight;
 use super::listener::{Acceptor, Bound};
 use super::live::{Connections, Live, LiveListener, View as PlanView};
@@ -165,6 +166,7 @@ pub(crate) struct Worker {
     rng: RefCell<fastrand::Rng>,
     memo: RefCell<Memo>,
     spares: Rc<Spares>,
+    ids: Ids,
     connections: RefCell<Slab<Rc<Conn>>>,
     listeners: RefCell<HashMap<Arc<str>, Listening>>,
     /// Connections accepted and not closed, their greeting included.
@@ -198,6 +200,7 @@ impl Worker {
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
             memo: RefCell::default(),
             spares,
+            ids: Ids::default(),
             connections: RefCell::default(),
             listeners: RefCell::default(),
             open: Cell::new(0),
@@ -445,19 +448,15 @@ impl Worker {
         &self.shared.hasher
     }
 
-    /// When a request whose first byte came at `begun` started on the wall clock, and a fresh id for it:
-    /// a UUID of version 7 (RFC 9562 section 5.7).
-    pub(crate) fn request_id(&self, begun: Instant, now: Instant) -> (u64, Rc<str>) {
+    /// When a request whose first byte came at `begun` started on the wall clock, and a fresh id for it.
+    pub(crate) fn request_id(&self, begun: Instant, now: Instant) -> (u64, RequestId) {
         let (wall, read_at) = self.wall.get();
         let micros =
             |at: Instant| wall + u64::try_from(at.since(read_at).as_micros()).unwrap_or_default();
         let mut random = [0_u8; 10];
         self.rng.borrow_mut().fill(&mut random);
-        let id =
-            uuid::Builder::from_unix_timestamp_millis(micros(now) / 1_000, &random).into_uuid();
-        let mut text = [0_u8; 36];
-        let text: &str = id.hyphenated().encode_lower(&mut text);
-        (micros(begun), text.into())
+        let id = self.ids.make(micros(now) / 1_000, &random);
+        (micros(begun), id)
     }
 
     /// What the wall clock showed at `at`: milliseconds since the Unix epoch.

@@ -143,6 +143,9 @@ fn read_fields(
         let name = HeaderName::from_bytes(name).map_err(|_invalid| Malformed)?;
         let value = part(bytes, value, value_end).ok_or(Malformed)?;
         said.note(&name, &value)?;
+        if name == CONNECTION && names_no_field(&value) {
+            continue;
+        }
         let value = HeaderValue::from_maybe_shared(value).map_err(|_invalid| Malformed)?;
         headers.append(name, value);
     }
@@ -155,6 +158,11 @@ fn read_fields(
         said.marks &= !Said::EXPECTS;
     }
     Ok(said)
+}
+
+/// Whether a Connection is one of the usual two, which concern this hop and nobody else.
+fn names_no_field(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
 }
 
 /// What a head's fields say to this hop.
