@@ -1,6 +1,6 @@
 //! The leader's side of a flight: what it brings is told its followers, and stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -131,6 +131,7 @@ impl Lead {
             tags: stored.head.tags.clone(),
             took: stored.head.took,
             headers: compact(&kept),
+            validator: OnceLock::new(),
         });
         let object = Arc::new(stored.with_head(head));
         let stored_again = stays && self.commit(&object);
@@ -165,6 +166,7 @@ impl Lead {
             vary,
             tags: tags(answer.headers, &config.tag_header),
             took: answer.exchange.arrived.saturating_sub(answer.exchange.sent),
+            validator: OnceLock::new(),
         })
     }
 

@@ -41,15 +41,24 @@ const SEPARATOR: char = '\n';
 /// The URL that keys begin with.
 #[must_use]
 pub fn url(scheme: &str, host: &str, target: &str) -> String {
-    let default = if scheme == "https" { ":443" } else { ":80" };
-    let host = host.strip_suffix(default).unwrap_or(host);
     // With room for what becomes of it: the name of the upstream comes behind.
     let mut url = String::with_capacity(scheme.len() + host.len() + target.len() + 3 + 32);
-    url.push_str(scheme);
-    url.push_str("://");
-    url.extend(host.chars().map(|c| c.to_ascii_lowercase()));
-    url.push_str(target);
+    add_url(&mut url, scheme, host, target);
     url
+}
+
+/// Begins a key with that URL.
+pub fn add_url(key: &mut String, scheme: &str, host: &str, target: &str) {
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let host = host.strip_suffix(default).unwrap_or(host);
+    key.push_str(scheme);
+    key.push_str("://");
+    let from = key.len();
+    key.push_str(host);
+    if let Some(host) = key.get_mut(from..) {
+        host.make_ascii_lowercase();
+    }
+    key.push_str(target);
 }
 
 /// A URL that somebody wrote, as keys begin with it; none when it is not absolute.
@@ -69,23 +78,21 @@ pub fn normal(text: &str) -> Option<String> {
     })
 }
 
-/// The key of a request for `url` with these fields, whose peer is `trusted` or not.
-#[must_use]
-pub fn key(mut url: String, headers: &HeaderMap, trusted: bool, parts: &CacheKey) -> String {
+/// Adds what else is part of the key of a request with these fields, whose peer is `trusted` or not.
+pub fn add_fields(key: &mut String, headers: &HeaderMap, trusted: bool, parts: &CacheKey) {
     if trusted {
         for name in UNKEYED.iter().chain(&TOLD) {
-            field(&mut url, headers, name);
+            field(key, headers, name);
         }
     }
     for name in &parts.headers {
-        field(&mut url, headers, name);
+        field(key, headers, name);
     }
     for name in &parts.cookies {
         if let Some(value) = cookie(headers, name) {
-            add(&mut url, name, &value);
+            add(key, name, &value);
         }
     }
-    url
 }
 
 /// Adds which origin answers: the upstream's name and, where that is not the URL's own, the path it is asked.
@@ -201,13 +208,12 @@ mod tests {
     fn what_a_trusted_peer_says_is_part_of_the_key() {
         let mut headers = HeaderMap::new();
         headers.insert("x-original-url", HeaderValue::from_static("/admin"));
-        let plain = key(
-            "http://a/".to_owned(),
-            &headers,
-            false,
-            &CacheKey::default(),
-        );
-        let keyed = key("http://a/".to_owned(), &headers, true, &CacheKey::default());
+        let key = |trusted| {
+            let mut key = "http://a/".to_owned();
+            add_fields(&mut key, &headers, trusted, &CacheKey::default());
+            key
+        };
+        let (plain, keyed) = (key(false), key(true));
         assert_ne!(plain, keyed);
         assert!(is_of(&keyed, "http://a/"));
         assert!(!is_of(&keyed, "http://a"));

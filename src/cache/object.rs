@@ -1,7 +1,7 @@
 //! A stored response, and all that is stored for one URL.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -33,6 +33,8 @@ pub struct Head {
     pub tags: Box<[Box<str>]>,
     /// How long the origin took to make it.
     pub took: Millis,
+    /// A hash of its validator, once somebody has asked; 0 when it has none.
+    pub validator: OnceLock<u32>,
 }
 
 impl Head {
@@ -55,6 +57,7 @@ impl Head {
             selection: self.selection.clone(),
             tags: self.tags.clone(),
             took: self.took,
+            validator: self.validator.clone(),
         }
     }
 

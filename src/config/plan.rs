@@ -447,6 +447,14 @@ pub struct HeaderEdits {
     pub remove: Vec<HeaderName>,
 }
 
+impl HeaderEdits {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
 /// `[usage]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::cached::dress::Kept;
 use super::h2stream::UpstreamStream;
 use super::hold::Hold;
 use super::ingress;
@@ -54,7 +55,11 @@ pub(crate) struct ResponseBody {
 #[derive(Debug)]
 enum Kind {
     /// Tidegate's own; `head`: only its headers are sent.
-    Own { body: Option<Bytes>, head: bool },
+    Own {
+        body: Option<Bytes>,
+        head: bool,
+        kept: Option<Kept>,
+    },
     /// The upstream's.
     Passed(Box<Passed>),
     /// One that is being stored.
@@ -93,10 +98,23 @@ struct Passed {
 impl ResponseBody {
     /// Tidegate's own answer.
     pub(crate) fn own(body: Bytes, head: bool, track: Box<Track>) -> Self {
+        Self::stored(body, None, head, track)
+    }
+
+    /// What is stored, and its head, where that is written as it is `kept`.
+    pub(crate) fn stored(body: Bytes, kept: Option<Kept>, head: bool, track: Box<Track>) -> Self {
         let body = Some(body).filter(|body| !body.is_empty());
         Self {
             track: Some(track),
-            kind: Kind::Own { body, head },
+            kind: Kind::Own { body, head, kept },
+        }
+    }
+
+    /// The head that is to be written as it is kept.
+    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
+        match &mut self.kind {
+            Kind::Own { kept, .. } => kept.take(),
+            Kind::Passed(_) | Kind::Arriving(_) | Kind::Done => None,
         }
     }
 
@@ -414,7 +432,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         match &self.kind {
             // A response without a body, or to HEAD, is whole although nobody asked for its frames.
-            Kind::Own { body, head } if *head || body.is_none() => self.finish(),
+            Kind::Own { body, head, .. } if *head || body.is_none() => self.finish(),
             Kind::Done | Kind::Own { .. } | Kind::Arriving(_) => {}
             Kind::Passed(passed) => {
                 if let (Some(upload), Some(track)) = (&passed.upload, self.track.as_mut()) {

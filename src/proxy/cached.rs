@@ -5,7 +5,7 @@
 //! what is asked ([`Asked`]), [`fetch::ask`], which brings the answer by way of the origin, and
 //! [`refresh::begin`], which does so behind the client's back.
 
-mod dress;
+pub(super) mod dress;
 pub(super) mod fetch;
 mod fill;
 pub(super) mod purge;
@@ -13,6 +13,7 @@ pub(super) mod refresh;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -24,6 +25,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
+use self::dress::Kept;
+use super::ingress::Fields;
 use super::live::LiveRoute;
 use super::pool::Timer;
 use super::respond::Refusal;
@@ -56,8 +59,17 @@ pub(crate) struct RouteCache {
 /// An answer made of what is stored.
 #[derive(Debug)]
 pub(crate) struct Ready {
+    /// Its head, or what is added to the one that is kept.
     pub(crate) head: http::response::Parts,
     pub(crate) body: Bytes,
+    pub(crate) kept: Option<Kept>,
+}
+
+impl Ready {
+    fn whole(head: http::response::Parts, body: Bytes) -> Box<Self> {
+        let kept = None;
+        Box::new(Self { head, body, kept })
+    }
 }
 
 /// A request that goes on to the origin, and what the cache has to do with it.
@@ -107,6 +119,13 @@ pub(crate) enum Looked {
     Ask(Box<Asked>),
 }
 
+/// Takes out what the origin might answer by though no key holds it, unless who says it is believed.
+pub(crate) fn strip(track: &Track, fields: Fields, headers: &mut HeaderMap) {
+    if fields.has_unkeyed() && !track.conn.peer.trusted {
+        key::strip_unkeyed(headers);
+    }
+}
+
 /// The target that is forwarded and stored under: `target` without the parameters that are ignored.
 pub(crate) fn target(of: &RouteCache, target: PathAndQuery) -> PathAndQuery {
     let kept = target
@@ -136,8 +155,8 @@ pub(crate) fn look(
 ) -> Result<Looked, Refusal> {
     let trusted = track.conn.peer.trusted;
     let scheme = track.conn.scheme();
-    let url = key::url(scheme, host, target.as_str());
-    let key = key_of(of, route, url, (&head.headers, trusted), &target);
+    let mut key = key::url(scheme, host, target.as_str());
+    add_key(&mut key, of, route, (&head.headers, trusted), &target);
     let mut control = RequestControl::of(&head.headers);
     if !of.config.obeys_clients {
         control = RequestControl {
@@ -181,20 +200,70 @@ pub(crate) fn look(
     }
 }
 
-/// The key of a request for `url`, whose target is `target` there.
-fn key_of(
+/// The answer to a request that asks for nothing special, where it is stored whole, is fresh, and can be sent as it is
+/// kept: what nearly every hit is. The request has no body.
+pub(crate) fn fresh(
+    track: &mut Track,
+    route: &LiveRoute,
+    of: &RouteCache,
+    (head, fields): (&http::request::Parts, Fields),
+    (host, target): (&str, &PathAndQuery),
+) -> Option<Box<Ready>> {
+    let worker = Rc::clone(&track.conn.worker);
+    let headers = &head.headers;
+    let edits = [&route.route.request_headers, &route.route.response_headers];
+    let usual = head.method == Method::GET
+        && !fields.concern_caches()
+        && !track.conn.http2
+        && edits.iter().all(|edits| edits.is_empty());
+    if !usual {
+        return None;
+    }
+    let mut key = worker.spares().text();
+    key::add_url(&mut key, track.conn.scheme(), host, target.as_str());
+    let fields = (headers, track.conn.peer.trusted);
+    add_key(&mut key, of, route, fields, target);
+    let now = worker.unix_millis(track.now());
+    let Found::Match(object) = of.cache.find(&key, headers, now) else {
+        return None;
+    };
+    let (head, wishes) = (&object.head, RequestControl::default());
+    let usual = object.part.is_none()
+        && head.status == StatusCode::OK
+        && head.model.is_fresh(now)
+        && reuse::reuse(&head.model, &wishes, now) == Reuse::AsItIs
+        && !reuse::may_renew(&head.model, head.took, now)
+        && !ingress::tells(&head.headers);
+    if !usual {
+        return None;
+    }
+    object.hits.fetch_add(1, Ordering::Relaxed);
+    note(of, track, CacheResult::Hit, "memory");
+    let headers = worker.spares().take_headers();
+    Some(dress::as_kept(&object, headers, now))
+}
+
+/// Adds to the URL that `key` is what else makes the key of a request whose target is `target` there.
+fn add_key(
+    key: &mut String,
     of: &RouteCache,
     route: &LiveRoute,
-    url: String,
     (headers, trusted): (&HeaderMap, bool),
     target: &PathAndQuery,
-) -> String {
-    let mut key = key::key(url, headers, trusted, &of.config.key);
+) {
+    key::add_fields(key, headers, trusted, &of.config.key);
     let rewrite = route.route.rewrite.as_ref();
     let rewritten = rewrite.map(|rule| path::rewrite(target, rule));
     let rewritten = rewritten.as_ref().map(PathAndQuery::path);
-    key::add_origin(&mut key, route.upstream.name(), rewritten);
-    key
+    key::add_origin(key, route.upstream.name(), rewritten);
+}
+
+/// Accounts for what became of a request.
+fn note(of: &RouteCache, track: &mut Track, result: CacheResult, why: &'static str) {
+    of.cache.count(result);
+    track.exchange.cache = Some(result);
+    let nothing = (f64::NAN, f64::NAN, None);
+    track.decided(Policy::Cache, Verdict::Cached(result, why), nothing);
 }
 
 /// Why a request neither is answered from the cache nor stored.
@@ -268,10 +337,8 @@ impl Asked {
             return None;
         }
         let account = CacheStatus {
-            hit: true,
-            ttl: Some(stored.head.model.ttl(now)),
             detail: Some("serve-stale"),
-            ..CacheStatus::default()
+            ..dress::hit(stored.head.model.ttl(now))
         };
         self.note(track, CacheResult::Stale, "serve_stale");
         Some(dress::stored(stored, &self.method, request, account, now))
@@ -308,10 +375,8 @@ impl Asked {
         object.hits.fetch_add(1, Ordering::Relaxed);
         let stale = !object.head.model.is_fresh(now);
         let status = CacheStatus {
-            hit: true,
-            ttl: Some(object.head.model.ttl(now)),
             detail: (stale && refresh).then_some("swr"),
-            ..CacheStatus::default()
+            ..dress::hit(object.head.model.ttl(now))
         };
         let result = if stale {
             CacheResult::Stale
@@ -399,12 +464,12 @@ impl Asked {
     }
 
     /// The key of another target of the same host.
-    fn key_of(&self, route: &LiveRoute, url: String, target: &str) -> String {
+    fn key_of(&self, route: &LiveRoute, mut url: String, target: &str) -> String {
         let fields = (&self.headers, self.trusted);
-        match PathAndQuery::try_from(target) {
-            Ok(target) => key_of(&self.of, route, url, fields, &target),
-            Err(_invalid) => url,
+        if let Ok(target) = PathAndQuery::try_from(target) {
+            add_key(&mut url, &self.of, route, fields, &target);
         }
+        url
     }
 
     /// Whether the cache takes part in the request at all.
@@ -414,10 +479,7 @@ impl Asked {
 
     /// Accounts for what became of the request.
     fn note(&self, track: &mut Track, result: CacheResult, why: &'static str) {
-        self.of.cache.count(result);
-        track.exchange.cache = Some(result);
-        let nothing = (f64::NAN, f64::NAN, None);
-        track.decided(Policy::Cache, Verdict::Cached(result, why), nothing);
+        note(&self.of, track, result, why);
     }
 
     /// How long past its freshness a response may stand in for a failing origin.

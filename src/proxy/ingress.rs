@@ -7,9 +7,10 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap,
+    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, PRAGMA, RANGE, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::uri::{Authority, Uri};
 
@@ -19,6 +20,7 @@ use super::respond::Refusal;
 use super::tracing;
 use super::track::Track;
 use crate::cache::key;
+use crate::cache::object::Head;
 use crate::clock::Instant;
 use crate::config::plan::HeaderEdits;
 use crate::model::Phase;
@@ -41,7 +43,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_TIDEGATE_METRIC: HeaderName = HeaderName::from_static("x-tidegate-metric");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
@@ -74,6 +76,8 @@ impl Fields {
     const TOLD: u16 = 1 << 10;
     /// What an origin may answer by though no cache's key holds it.
     const UNKEYED: u16 = 1 << 11;
+    /// What a cache must attend to: its client's wishes and conditions, and what it takes no part in.
+    const CACHING: u16 = 1 << 12;
 
     const fn has(self, field: u16) -> bool {
         self.0 & field != 0
@@ -82,6 +86,11 @@ impl Fields {
     /// Whether a request carries what an origin may answer by though no cache's key holds it.
     pub(crate) const fn has_unkeyed(self) -> bool {
         self.has(Self::UNKEYED)
+    }
+
+    /// Whether a cache has to attend to a request's fields.
+    pub(crate) const fn concern_caches(self) -> bool {
+        self.has(Self::CACHING | Self::CONDITION | Self::UPGRADE)
     }
 
     /// Whether a client waits to be told before it sends its body.
@@ -103,6 +112,8 @@ impl Fields {
             EXPECT => Self::EXPECT,
             FORWARDED => Self::CLAIMS | Self::UNKEYED,
             IF_NONE_MATCH | IF_MODIFIED_SINCE => Self::CONDITION,
+            CACHE_CONTROL | CONTENT_TYPE | IF_MATCH | IF_RANGE | IF_UNMODIFIED_SINCE | PRAGMA
+            | RANGE => Self::CACHING,
             ETAG | LAST_MODIFIED => Self::VALIDATOR,
             _ => match name.as_str() {
                 "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_BY_HOP,
@@ -421,10 +432,7 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
     let fields = survey(headers);
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::VALIDATOR) {
-        let validator = headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED));
-        let hash = track.conn.worker.hasher().hash_one(validator);
-        // Half of it suffices to tell two of the same client apart; 0 is taken.
-        track.exchange.validator = u32::try_from(hash >> 32).unwrap_or(0).max(1);
+        track.exchange.validator = validator(track, headers);
     }
     if matches!(track.exchange.status, 429 | 503) {
         let asked = headers.get(RETRY_AFTER);
@@ -438,6 +446,31 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
         own_timing(track, headers);
     }
     headers.insert(X_REQUEST_ID, track.request_id().value());
+}
+
+/// The same of a stored response, whose own fields `stored` come behind `headers`. It tells of nothing any more.
+pub(crate) fn answer_stored(track: &mut Track, stored: &Head, headers: &mut HeaderMap) {
+    let made = || validator(track, &stored.headers);
+    track.exchange.validator = *stored.validator.get_or_init(made);
+    if track.conn.peer.trusted {
+        own_timing(track, headers);
+    }
+    headers.insert(X_REQUEST_ID, track.request_id().value());
+}
+
+/// Whether a stored response tells something that is for nobody else.
+pub(crate) fn tells(stored: &HeaderMap) -> bool {
+    stored.contains_key(X_TIDEGATE_METRIC)
+}
+
+/// A hash of a response's validator; 0 when it has none.
+fn validator(track: &Track, headers: &HeaderMap) -> u32 {
+    let validator = headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED));
+    validator.map_or(0, |validator| {
+        let hash = track.conn.worker.hasher().hash_one(validator);
+        // Half of it suffices to tell two of the same client apart.
+        u32::try_from(hash >> 32).unwrap_or(0).max(1)
+    })
 }
 
 /// Takes in what the upstream says of itself, in its headers or trailers. Its metrics are for nobody else.

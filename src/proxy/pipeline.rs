@@ -27,7 +27,6 @@ use super::respond::{self, Refusal};
 use super::track::Track;
 use super::upload::Source;
 use super::{admit, path, rate, upgrade};
-use crate::cache::key;
 use crate::clients::Presented;
 use crate::clock::Instant;
 use crate::config::plan::{Balance, HashOn, Protocol};
@@ -194,9 +193,7 @@ fn decide(
     rate::admit(track, route, &head.headers)?;
     let target = match &route.cache {
         Some(cache) => {
-            if fields.has_unkeyed() && !track.conn.peer.trusted {
-                key::strip_unkeyed(&mut head.headers);
-            }
+            cached::strip(track, fields, &mut head.headers);
             cached::target(cache, target)
         }
         None => target,
@@ -205,6 +202,12 @@ fn decide(
         let url = (name, target.as_str());
         let purge = Purge::new(track, route.cache.as_ref(), url);
         return Ok((reference, Way::Purge(purge)));
+    }
+    if let Some(cache) = &route.cache
+        && source.is_empty()
+        && let Some(ready) = cached::fresh(track, route, cache, (head, fields), (name, &target))
+    {
+        return Ok((reference, Way::Ready(ready)));
     }
     let seen = route.cache.as_ref().map(|_| target.clone());
     let target = match &route.route.rewrite {
@@ -407,21 +410,25 @@ fn hash(track: &Track, route: &LiveRoute, head: &http::request::Parts) -> Option
 
 /// Sends what is stored, or is being stored.
 fn own(mut track: Box<Track>, route: &RouteRef, answered: Answered) -> Response<ResponseBody> {
-    let (mut head, body) = match answered {
-        Answered::Ready(ready) => (ready.head, Ok(ready.body)),
-        Answered::Arriving(arriving) => (arriving.head, Err(arriving.reader)),
-        Answered::Passed(answer) => (answer.head, Ok(Bytes::new())),
+    let (mut head, body, kept) = match answered {
+        Answered::Ready(ready) => (ready.head, Ok(ready.body), ready.kept),
+        Answered::Arriving(arriving) => (arriving.head, Err(arriving.reader), None),
+        Answered::Passed(answer) => (answer.head, Ok(Bytes::new()), None),
     };
     track.exchange.status = head.status.as_u16();
-    ingress::answer(&mut track, &mut head.headers);
-    if let Some(route) = route.get() {
-        ingress::edit(&mut head.headers, &route.route.response_headers);
+    if let Some(kept) = &kept {
+        ingress::answer_stored(&mut track, &kept.head, &mut head.headers);
+    } else {
+        ingress::answer(&mut track, &mut head.headers);
+        if let Some(route) = route.get() {
+            ingress::edit(&mut head.headers, &route.route.response_headers);
+        }
     }
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let only_head = track.method == Method::HEAD;
     let body = match body {
-        Ok(body) => ResponseBody::own(body, only_head, track),
+        Ok(body) => ResponseBody::stored(body, kept, only_head, track),
         Err(reader) => {
             let length = ingress::content_length(&head.headers);
             ResponseBody::arriving(reader, length, only_head, track)

@@ -28,6 +28,7 @@ pub(crate) struct Spares {
     headers: RefCell<Vec<HeaderMap>>,
     buffers: RefCell<Vec<BytesMut>>,
     spans: RefCell<Vec<Span>>,
+    text: RefCell<String>,
 }
 
 impl Spares {
@@ -64,6 +65,13 @@ impl Spares {
     /// Where the fields of a head are noted while it is read.
     pub(crate) fn spans(&self) -> RefMut<'_, Vec<Span>> {
         self.spans.borrow_mut()
+    }
+
+    /// Room for a text that nobody needs for long.
+    pub(crate) fn text(&self) -> RefMut<'_, String> {
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        text
     }
 
     /// Takes the room that is left behind what was read.

@@ -3,7 +3,7 @@
 //! Two checksums: one over header, key and head, so that a scan need not read bodies, and one over the body. What
 //! does not fit either is no record.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -182,6 +182,7 @@ fn decode(bytes: &[u8]) -> Option<Stored> {
         selection,
         tags: tags.into(),
         took,
+        validator: OnceLock::new(),
     };
     Some(Stored {
         key,

@@ -62,6 +62,7 @@ fn object(version: usize, tag: &str, selection: &str, length: usize) -> Arc<Obje
             selection: selection.into(),
             tags: [tag.into()].into(),
             took: 7,
+            validator: std::sync::OnceLock::new(),
         }),
         body: body.into(),
         part: None,

@@ -64,6 +64,14 @@ pub struct CacheStatus {
 impl CacheStatus {
     /// Writes it behind what caches nearer to the origin have written.
     pub fn append(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::try_from(self.text()) {
+            headers.append(CACHE_STATUS, value);
+        }
+    }
+
+    /// The field's value.
+    #[must_use]
+    pub fn text(&self) -> String {
         let mut text = String::with_capacity(64);
         text.push_str("tidegate");
         if self.hit {
@@ -90,8 +98,6 @@ impl CacheStatus {
             text.push_str("; detail=");
             text.push_str(detail);
         }
-        if let Ok(value) = HeaderValue::try_from(text) {
-            headers.append(CACHE_STATUS, value);
-        }
+        text
     }
 }

@@ -1,12 +1,15 @@
 //! Responses made of what is stored: whole, in part, or only the word that the client has it already.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    HeaderValue,
+    HeaderName, HeaderValue,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 
+use super::super::ingress::X_REQUEST_ID;
 use super::Ready;
 use crate::cache::object::{Head, Object};
 use crate::cache::semantics::range::{self, Wanted};
@@ -25,10 +28,7 @@ pub(super) fn stored(
     let mut body = object.body.clone();
     if object.head.status == StatusCode::OK && is_unmodified(&object.head, request, now) {
         unmodified(&mut head);
-        return Box::new(Ready {
-            head,
-            body: Bytes::new(),
-        });
+        return Ready::whole(head, Bytes::new());
     }
     let (start, length) = object.part.unwrap_or((0, body.len() as u64));
     let ranged = *method == Method::GET
@@ -68,7 +68,7 @@ pub(super) fn stored(
     if *method == Method::HEAD {
         body = Bytes::new();
     }
-    Box::new(Ready { head, body })
+    Ready::whole(head, body)
 }
 
 /// The head of a response whose body still arrives.
@@ -87,16 +87,61 @@ pub(super) fn if_unmodified(
     known.then(|| {
         let mut head = begin(stored, status, now);
         unmodified(&mut head);
-        Box::new(Ready {
-            head,
-            body: Bytes::new(),
-        })
+        Ready::whole(head, Bytes::new())
     })
 }
 
 fn is_unmodified(stored: &Head, request: &HeaderMap, now: Millis) -> bool {
     condition::is_conditional(request)
         && condition::is_unmodified(request, &stored.headers, seconds(now))
+}
+
+/// `object`, which is whole and fresh, to a request that asks for all of it: its head is written from where it is kept.
+pub(super) fn as_kept(object: &Object, headers: HeaderMap, now: Millis) -> Box<Ready> {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = object.head.status;
+    head.headers = headers;
+    Box::new(Ready {
+        head,
+        body: object.body.clone(),
+        kept: Some(Kept {
+            head: Arc::clone(&object.head),
+            age: object.head.model.age(now) / 1_000,
+            ttl: object.head.model.ttl(now),
+        }),
+    })
+}
+
+/// The head of a stored response on its way to a client, uncopied.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) head: Arc<Head>,
+    /// In seconds.
+    pub(crate) age: u64,
+    /// Of the freshness that is left, in seconds.
+    ttl: i64,
+}
+
+impl Kept {
+    /// Its fields, but those that each answer has anew.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let fields = self.head.headers.iter();
+        fields.filter(|(name, _)| *name != AGE && *name != X_REQUEST_ID)
+    }
+
+    /// What its `Cache-Status` says.
+    pub(crate) fn status(&self) -> String {
+        hit(self.ttl).text()
+    }
+}
+
+/// The account of a hit.
+pub(super) fn hit(ttl: i64) -> CacheStatus {
+    CacheStatus {
+        hit: true,
+        ttl: Some(ttl),
+        ..CacheStatus::default()
+    }
 }
 
 fn begin(stored: &Head, status: CacheStatus, now: Millis) -> http::response::Parts {

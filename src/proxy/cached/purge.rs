@@ -101,8 +101,5 @@ fn answer(status: StatusCode, purged: usize) -> Box<Ready> {
     ] {
         head.headers.insert(name, value);
     }
-    Box::new(Ready {
-        head,
-        body: Bytes::from(body),
-    })
+    Ready::whole(head, Bytes::from(body))
 }

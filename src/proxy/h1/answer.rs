@@ -3,14 +3,16 @@
 use std::task::Context;
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::header::{AGE, CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use http_body::Body;
 
 use super::has_no_body;
 use super::head::Said;
 use super::outgoing::{Framing, Outgoing};
+use crate::cache::semantics::status::CACHE_STATUS;
 use crate::proxy::body::ResponseBody;
+use crate::proxy::cached::dress::Kept;
 use crate::proxy::worker::Worker;
 
 /// What of a request its response depends on.
@@ -59,7 +61,7 @@ impl Answer {
         keeps: bool,
         worker: &Worker,
     ) -> Self {
-        let (head, body) = response.into_parts();
+        let (head, mut body) = response.into_parts();
         let status = head.status;
         outgoing.text(if asked.http11 {
             "HTTP/1.1 "
@@ -72,6 +74,9 @@ impl Answer {
         outgoing.text("\r\n");
         let mut keeps = keeps && asked.keeps;
         let (mut announced, mut dated, mut connection) = (None, false, false);
+        if let Some(kept) = body.take_kept() {
+            dated = put_kept(outgoing, &kept);
+        }
         for (name, value) in &head.headers {
             match *name {
                 CONTENT_LENGTH => {
@@ -135,6 +140,21 @@ impl Answer {
     pub(super) fn is_taken(&self) -> bool {
         self.body.is_none()
     }
+}
+
+/// Puts the head of a stored response, but for its length; whether it has a date.
+fn put_kept(outgoing: &mut Outgoing, kept: &Kept) -> bool {
+    let mut dated = false;
+    for (name, value) in kept.fields() {
+        if *name != CONTENT_LENGTH {
+            dated |= *name == DATE;
+            outgoing.field(name.as_str(), value.as_bytes());
+        }
+    }
+    let mut digits = itoa::Buffer::new();
+    outgoing.field(AGE.as_str(), digits.format(kept.age).as_bytes());
+    outgoing.field(CACHE_STATUS.as_str(), kept.status().as_bytes());
+    dated
 }
 
 /// How a response is framed, which is announced even where nothing is sent (RFC 9110 section 8.6); none when nothing is

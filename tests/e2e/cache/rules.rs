@@ -435,3 +435,41 @@ fn trailers_are_passed_on_as_they_come_and_are_no_part_of_what_is_stored() {
     }
     assert_eq!(second.trailers.get("x-sum"), None);
 }
+
+#[test]
+fn a_hit_has_the_same_fields_whether_its_head_is_copied_or_written_as_it_is_kept() {
+    let fields = [
+        FRESH,
+        ("age", "5"),
+        ("cache-status", "nearer; hit"),
+        ("etag", "\"a\""),
+        ("x-request-id", "theirs"),
+        ("x-twice", "1"),
+        ("x-twice", "2"),
+    ];
+    let telling = [FRESH, ("x-tidegate-metric", "rows;v=40")];
+    let mut scene = Scene::new(vec![vec![ok(&fields)], vec![ok(&telling)]], "");
+    let first = scene.get("/0", &[]);
+    let kept = scene.get("/0", &[]);
+    // A wish that it meets makes it the other kind of hit.
+    let copied = scene.get("/0", &[("cache-control", "max-age=3600")]);
+    for hit in [&kept, &copied] {
+        assert_eq!((did(hit).as_str(), hit.text()), ("hit", first.text()));
+        let all = |name| hit.headers.all(name).collect::<Vec<_>>();
+        assert_eq!(all("x-twice"), ["1", "2"]);
+        assert_eq!(all("etag"), ["\"a\""]);
+        assert_eq!(all("date"), first.headers.all("date").collect::<Vec<_>>());
+        assert_eq!(all("content-length"), [first.text().len().to_string()]);
+        let age: u64 = hit.header("age").unwrap_or_default().parse().unwrap();
+        assert!((5..3_600).contains(&age), "{age}");
+        assert_eq!(all("age").len(), 1);
+        assert_eq!(all("cache-status").len(), 2, "{:?}", all("cache-status"));
+        assert_eq!(all("x-request-id").len(), 1);
+        assert_ne!(hit.header("x-request-id"), Some("theirs"));
+    }
+    scene.get("/1", &[]);
+    let hit = scene.get("/1", &[]);
+    assert_eq!(did(&hit), "hit");
+    assert_eq!(hit.header("x-tidegate-metric"), None);
+    assert_eq!(scene.seen("/0").len() + scene.seen("/1").len(), 2);
+}
