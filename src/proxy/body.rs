@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::cached::dress::Kept;
+use super::h1::Plain;
 use super::h2stream::UpstreamStream;
 use super::hold::Hold;
 use super::ingress;
@@ -50,16 +51,22 @@ pub(crate) struct Passing {
 pub(crate) struct ResponseBody {
     track: Option<Box<Track>>,
     kind: Kind,
+    uncopied: Option<Uncopied>,
+}
+
+/// Fields of a response that never were in its map, and are written in front of those that are.
+#[derive(Debug)]
+pub(crate) enum Uncopied {
+    /// Of a stored one.
+    Kept(Kept),
+    /// As an endpoint sent them.
+    Plain(Box<Plain>),
 }
 
 #[derive(Debug)]
 enum Kind {
     /// Tidegate's own; `head`: only its headers are sent.
-    Own {
-        body: Option<Bytes>,
-        head: bool,
-        kept: Option<Kept>,
-    },
+    Own { body: Option<Bytes>, head: bool },
     /// The upstream's.
     Passed(Box<Passed>),
     /// One that is being stored.
@@ -101,21 +108,24 @@ impl ResponseBody {
         Self::stored(body, None, head, track)
     }
 
-    /// What is stored, and its head, where that is written as it is `kept`.
-    pub(crate) fn stored(body: Bytes, kept: Option<Kept>, head: bool, track: Box<Track>) -> Self {
+    /// What is stored, and the fields of it that are written from where they are kept.
+    pub(crate) fn stored(
+        body: Bytes,
+        uncopied: Option<Uncopied>,
+        head: bool,
+        track: Box<Track>,
+    ) -> Self {
         let body = Some(body).filter(|body| !body.is_empty());
         Self {
             track: Some(track),
-            kind: Kind::Own { body, head, kept },
+            kind: Kind::Own { body, head },
+            uncopied,
         }
     }
 
-    /// The head that is to be written as it is kept.
-    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
-        match &mut self.kind {
-            Kind::Own { kept, .. } => kept.take(),
-            Kind::Passed(_) | Kind::Arriving(_) | Kind::Done => None,
-        }
+    /// The fields that are to be written in front of those in the map.
+    pub(crate) fn take_uncopied(&mut self) -> Option<Uncopied> {
+        self.uncopied.take()
     }
 
     /// One that is being stored, as it arrives; `head`: only its headers are sent.
@@ -134,6 +144,7 @@ impl ResponseBody {
         let mut this = Self {
             track: Some(track),
             kind: Kind::Arriving(arriving),
+            uncopied: None,
         };
         if head || this.is_end_stream() {
             this.finish();
@@ -146,11 +157,17 @@ impl ResponseBody {
         Self {
             track: None,
             kind: Kind::Done,
+            uncopied: None,
         }
     }
 
     /// The upstream's answer.
-    pub(crate) fn passed(answer: Passing, idle_timeout: Duration, track: Box<Track>) -> Self {
+    pub(crate) fn passed(
+        answer: Passing,
+        plain: Option<Box<Plain>>,
+        idle_timeout: Duration,
+        track: Box<Track>,
+    ) -> Self {
         let Passing {
             upstream,
             hold,
@@ -172,6 +189,7 @@ impl ResponseBody {
         let mut this = Self {
             track: Some(track),
             kind: Kind::Passed(Box::new(passed)),
+            uncopied: plain.map(Uncopied::Plain),
         };
         if this.is_end_stream() {
             this.finish();
@@ -432,7 +450,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         match &self.kind {
             // A response without a body, or to HEAD, is whole although nobody asked for its frames.
-            Kind::Own { body, head, .. } if *head || body.is_none() => self.finish(),
+            Kind::Own { body, head } if *head || body.is_none() => self.finish(),
             Kind::Done | Kind::Own { .. } | Kind::Arriving(_) => {}
             Kind::Passed(passed) => {
                 if let (Some(upload), Some(track)) = (&passed.upload, self.track.as_mut()) {

@@ -12,6 +12,7 @@ mod answer;
 mod decode;
 mod head;
 mod outgoing;
+mod plain;
 mod request;
 mod session;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::spare::Spares;
 
+pub(crate) use self::plain::Plain;
 pub(crate) use self::request::{Head, Unsent};
 pub(crate) use self::session::{ClientBody, Ended, Session};
 pub(crate) use self::upstream::{Connection, Fault};

@@ -20,7 +20,6 @@ use super::respond::Refusal;
 use super::tracing;
 use super::track::Track;
 use crate::cache::key;
-use crate::cache::object::Head;
 use crate::clock::Instant;
 use crate::config::plan::HeaderEdits;
 use crate::model::Phase;
@@ -432,7 +431,7 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
     let fields = survey(headers);
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::VALIDATOR) {
-        track.exchange.validator = validator(track, headers);
+        track.exchange.validator = validator(track, validator_of(headers));
     }
     if matches!(track.exchange.status, 429 | 503) {
         let asked = headers.get(RETRY_AFTER);
@@ -448,10 +447,10 @@ pub(crate) fn answer(track: &mut Track, headers: &mut HeaderMap) {
     headers.insert(X_REQUEST_ID, track.request_id().value());
 }
 
-/// The same of a stored response, whose own fields `stored` come behind `headers`. It tells of nothing any more.
-pub(crate) fn answer_stored(track: &mut Track, stored: &Head, headers: &mut HeaderMap) {
-    let made = || validator(track, &stored.headers);
-    track.exchange.validator = *stored.validator.get_or_init(made);
+/// The same of a response whose fields are not among `headers` and have nothing to say but that they have this
+/// `validator`.
+pub(crate) fn answer_plain(track: &mut Track, validator: u32, headers: &mut HeaderMap) {
+    track.exchange.validator = validator;
     if track.conn.peer.trusted {
         own_timing(track, headers);
     }
@@ -463,9 +462,14 @@ pub(crate) fn tells(stored: &HeaderMap) -> bool {
     stored.contains_key(X_TIDEGATE_METRIC)
 }
 
-/// A hash of a response's validator; 0 when it has none.
-fn validator(track: &Track, headers: &HeaderMap) -> u32 {
+/// What later requests can be conditional on.
+pub(crate) fn validator_of(headers: &HeaderMap) -> Option<&[u8]> {
     let validator = headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED));
+    validator.map(HeaderValue::as_bytes)
+}
+
+/// A hash of a response's validator; 0 when it has none.
+pub(crate) fn validator(track: &Track, validator: Option<&[u8]>) -> u32 {
     validator.map_or(0, |validator| {
         let hash = track.conn.worker.hasher().hash_one(validator);
         // Half of it suffices to tell two of the same client apart.

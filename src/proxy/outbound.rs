@@ -40,6 +40,8 @@ pub(crate) struct Outbound {
     repeats: Repeats,
     /// Whether its body, if it is short, is read before anything is asked of the upstream.
     pub(super) gathers: bool,
+    /// Whether a response none of whose fields is remarkable may be passed on as it was read.
+    pub(super) may_be_plain: bool,
 }
 
 /// When a request may be sent a second time.
@@ -78,9 +80,15 @@ impl Outbound {
             track.upload = Some(Rc::clone(&upload));
             (body, Some(upload))
         };
+        let grpc = ingress::is_grpc(&head.headers);
+        let may_be_plain = !track.conn.http2
+            && !grpc
+            && route.cache.is_none()
+            && route.route.response_headers.is_empty();
         Self {
             caller: track.caller(),
-            grpc: ingress::is_grpc(&head.headers),
+            grpc,
+            may_be_plain,
             head: Head {
                 method: std::mem::take(&mut head.method),
                 uri: std::mem::take(&mut head.uri),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
-use super::body::{Passing, ResponseBody, Upstream};
+use super::body::{Passing, ResponseBody, Uncopied, Upstream};
 use super::cached::fetch::{self, Answered};
 use super::cached::purge::{self, Purge};
 use super::cached::{self, Asked, Looked, Ready, refresh};
@@ -417,7 +417,9 @@ fn own(mut track: Box<Track>, route: &RouteRef, answered: Answered) -> Response<
     };
     track.exchange.status = head.status.as_u16();
     if let Some(kept) = &kept {
-        ingress::answer_stored(&mut track, &kept.head, &mut head.headers);
+        let made = || ingress::validator(&track, ingress::validator_of(&kept.head.headers));
+        let validator = *kept.head.validator.get_or_init(made);
+        ingress::answer_plain(&mut track, validator, &mut head.headers);
     } else {
         ingress::answer(&mut track, &mut head.headers);
         if let Some(route) = route.get() {
@@ -428,7 +430,10 @@ fn own(mut track: Box<Track>, route: &RouteRef, answered: Answered) -> Response<
     head.extensions.clear();
     let only_head = track.method == Method::HEAD;
     let body = match body {
-        Ok(body) => ResponseBody::stored(body, kept, only_head, track),
+        Ok(body) => {
+            let uncopied = kept.map(Uncopied::Kept);
+            ResponseBody::stored(body, uncopied, only_head, track)
+        }
         Err(reader) => {
             let length = ingress::content_length(&head.headers);
             ResponseBody::arriving(reader, length, only_head, track)
@@ -446,7 +451,7 @@ fn pass(
 ) -> Response<ResponseBody> {
     let Answer { mut head, passing } = answer;
     let Passing {
-        upstream,
+        mut upstream,
         mut hold,
         timer,
         upload,
@@ -454,7 +459,16 @@ fn pass(
     } = passing;
     track.exchange.status = head.status.as_u16();
     let protocol = head.headers.get(http::header::UPGRADE).cloned();
-    ingress::answer(&mut track, &mut head.headers);
+    let plain = match &mut upstream {
+        Upstream::H1(conn) => conn.connection.take_plain(),
+        Upstream::H2(_) => None,
+    };
+    if let Some(plain) = &plain {
+        let validator = ingress::validator(&track, plain.validator());
+        ingress::answer_plain(&mut track, validator, &mut head.headers);
+    } else {
+        ingress::answer(&mut track, &mut head.headers);
+    }
     let idle = route
         .get()
         .map_or(DEFAULT_IDLE, |route| route.route.idle_timeout);
@@ -508,7 +522,7 @@ fn pass(
         upload,
         now,
     };
-    let body = ResponseBody::passed(passing, idle, track);
+    let body = ResponseBody::passed(passing, plain, idle, track);
     Response::from_parts(head, body)
 }
 

@@ -346,9 +346,13 @@ async fn exchange_h1(
         Begin::Again(unsent) => conn.connection.begin_again(unsent),
     }
     let mut headers = sending.worker.spares().take_headers();
+    let may_be_plain = sending.out.may_be_plain;
     let head = poll_fn(|cx| {
         let interim = &sending.out.interim;
-        if let Poll::Ready(head) = conn.connection.poll_head(cx, interim, &mut headers) {
+        if let Poll::Ready(head) =
+            conn.connection
+                .poll_head(cx, interim, &mut headers, may_be_plain)
+        {
             return Poll::Ready(head.map_err(|fault| match fault {
                 Fault::Closed(unsent) => Failure::Closed(unsent),
                 Fault::Broken => Failure::Broken,

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use http::HeaderMap;
 
 use super::guard::Span;
+use super::h1::Plain;
 use super::pool::Timer;
 
 /// Timers kept; as many as a worker may have exchanges that wait at once.
@@ -16,6 +17,9 @@ const MAX_MAPS: usize = 64;
 
 /// The room of a map that is worth keeping, in fields.
 const MAX_FIELDS: usize = 64;
+
+/// The room for a head that is worth keeping, in bytes.
+const MAX_TEXT: usize = 4_096;
 
 /// Buffers kept, and the room in one that is worth it.
 const MAX_BUFFERS: usize = 16;
@@ -29,6 +33,11 @@ pub(crate) struct Spares {
     buffers: RefCell<Vec<BytesMut>>,
     spans: RefCell<Vec<Span>>,
     text: RefCell<String>,
+    #[expect(
+        clippy::vec_box,
+        reason = "heads travel boxed; unboxing here would copy them"
+    )]
+    plains: RefCell<Vec<Box<Plain>>>,
 }
 
 impl Spares {
@@ -65,6 +74,18 @@ impl Spares {
     /// Where the fields of a head are noted while it is read.
     pub(crate) fn spans(&self) -> RefMut<'_, Vec<Span>> {
         self.spans.borrow_mut()
+    }
+
+    /// Room for the fields of a response.
+    pub(crate) fn take_plain(&self) -> Box<Plain> {
+        self.plains.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_plain(&self, plain: Box<Plain>) {
+        let mut plains = self.plains.borrow_mut();
+        if plains.len() < MAX_MAPS && plain.room() <= MAX_TEXT {
+            plains.push(plain);
+        }
     }
 
     /// Room for a text that nobody needs for long.

@@ -223,7 +223,7 @@ fn split(track: &Track, answer: Box<Answer>) -> (http::response::Parts, Response
         .map_or(super::super::pipeline::DEFAULT_IDLE, |route| {
             route.route.idle_timeout
         });
-    let body = ResponseBody::passed(answer.passing, idle, track.silent());
+    let body = ResponseBody::passed(answer.passing, None, idle, track.silent());
     (answer.head, body)
 }
 

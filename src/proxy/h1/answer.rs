@@ -11,7 +11,7 @@ use super::has_no_body;
 use super::head::Said;
 use super::outgoing::{Framing, Outgoing};
 use crate::cache::semantics::status::CACHE_STATUS;
-use crate::proxy::body::ResponseBody;
+use crate::proxy::body::{ResponseBody, Uncopied};
 use crate::proxy::cached::dress::Kept;
 use crate::proxy::worker::Worker;
 
@@ -74,8 +74,14 @@ impl Answer {
         outgoing.text("\r\n");
         let mut keeps = keeps && asked.keeps;
         let (mut announced, mut dated, mut connection) = (None, false, false);
-        if let Some(kept) = body.take_kept() {
-            dated = put_kept(outgoing, &kept);
+        match body.take_uncopied() {
+            Some(Uncopied::Kept(kept)) => dated = put_kept(outgoing, &kept),
+            Some(Uncopied::Plain(plain)) => {
+                outgoing.out.extend_from_slice(&plain.text);
+                (announced, dated) = (plain.announced, plain.dated);
+                worker.spares().give_plain(plain);
+            }
+            None => {}
         }
         for (name, value) in &head.headers {
             match *name {

@@ -2,13 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-};
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use httparse::{ParserConfig, Status};
 
+use super::plain::Plain;
 use crate::proxy::guard::{Parts, Span, note_spans};
 
 /// Bound on the bytes of a response's head. Endpoints are not clients: what browsers bear is borne here.
@@ -24,8 +23,10 @@ pub(super) struct Malformed;
 /// A response's head.
 #[derive(Debug)]
 pub(super) struct Received {
+    /// Without fields where they were taken in as they are.
     pub(super) head: http::response::Parts,
     pub(super) said: Said,
+    pub(super) is_plain: bool,
 }
 
 /// Takes a request's head off `read`, which may have `max_fields` fields, into `head`, whose fields are empty; none while
@@ -57,7 +58,8 @@ pub(super) fn request(
 }
 
 /// Takes a response's head off `read`; none while it is not all there. `searched`: how much of it was looked at before.
-/// Its fields come into `headers`, which are empty; `spans` is where they are noted meanwhile.
+/// Its fields come into `headers`, which are empty, unless they may be and are taken in by `plain`; `spans` is where they
+/// are noted meanwhile.
 ///
 /// # Errors
 /// When it is none.
@@ -66,6 +68,7 @@ pub(super) fn response(
     searched: &mut usize,
     spans: &mut Vec<Span>,
     headers: &mut HeaderMap,
+    plain: Option<&mut Plain>,
 ) -> Result<Option<Received>, Malformed> {
     // What comes in small pieces is not parsed from its beginning with each of them.
     let looked_at = std::mem::replace(searched, read.len());
@@ -80,12 +83,25 @@ pub(super) fn response(
         };
     };
     *searched = 0;
-    let bytes = read.split_to(length).freeze();
     let (mut head, ()) = Response::new(()).into_parts();
     (head.status, head.version) = (status, version);
     head.headers = std::mem::take(headers);
-    let said = read_fields(&bytes, spans, version, &mut head.headers)?;
-    Ok(Some(Received { head, said }))
+    let mut said = Said::default();
+    let fields = read.get(..length).unwrap_or_default();
+    let is_plain =
+        !is_special(status) && plain.is_some_and(|plain| plain.take(fields, spans, &mut said));
+    if is_plain {
+        read.advance(length);
+        said.judge(version);
+    } else {
+        let bytes = read.split_to(length).freeze();
+        said = read_fields(&bytes, spans, version, &mut head.headers)?;
+    }
+    Ok(Some(Received {
+        head,
+        said,
+        is_plain,
+    }))
 }
 
 fn find_response(
@@ -105,6 +121,11 @@ fn find_response(
     let status = StatusCode::from_u16(code).map_err(|_invalid| Malformed)?;
     note_spans(bytes, response.headers, spans);
     Ok(Some((length, status, version(minor))))
+}
+
+/// Whether the fields of a response with this status are looked at on the way.
+fn is_special(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status.as_u16(), 429 | 503)
 }
 
 /// Whether a line that ends behind `from` may be the last of a head.
@@ -142,26 +163,19 @@ fn read_fields(
         let name = bytes.get(name..name_end).unwrap_or_default();
         let name = HeaderName::from_bytes(name).map_err(|_invalid| Malformed)?;
         let value = part(bytes, value, value_end).ok_or(Malformed)?;
-        said.note(&name, &value)?;
+        said.note(name.as_str().as_bytes(), &value)?;
         if name == CONNECTION && names_no_field(&value) {
             continue;
         }
         let value = HeaderValue::from_maybe_shared(value).map_err(|_invalid| Malformed)?;
         headers.append(name, value);
     }
-    // RFC 9112 section 9.3.
-    let asks = version == Version::HTTP_11 || said.has(Said::KEEP_ALIVE);
-    if asks && !said.has(Said::CLOSE) {
-        said.marks |= Said::KEEPS;
-    }
-    if version == Version::HTTP_10 {
-        said.marks &= !Said::EXPECTS;
-    }
+    said.judge(version);
     Ok(said)
 }
 
 /// Whether a Connection is one of the usual two, which concern this hop and nobody else.
-fn names_no_field(value: &[u8]) -> bool {
+pub(super) fn names_no_field(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
 }
 
@@ -216,7 +230,19 @@ impl Said {
         self.has(Self::REPEATED)
     }
 
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Malformed> {
+    /// Draws the conclusions, once every field is noted.
+    fn judge(&mut self, version: Version) {
+        // RFC 9112 section 9.3.
+        let asks = version == Version::HTTP_11 || self.has(Self::KEEP_ALIVE);
+        if asks && !self.has(Self::CLOSE) {
+            self.marks |= Self::KEEPS;
+        }
+        if version == Version::HTTP_10 {
+            self.marks &= !Self::EXPECTS;
+        }
+    }
+
+    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
         let tokens = || value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
         let mark = |token: &[u8], mark| {
             if tokens().any(|it| it.eq_ignore_ascii_case(token)) {
@@ -225,13 +251,14 @@ impl Said {
                 0
             }
         };
-        match *name {
-            CONNECTION => {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            10 if is("connection") => {
                 self.marks |= mark(b"close", Self::CLOSE) | mark(b"keep-alive", Self::KEEP_ALIVE);
             }
-            EXPECT => self.marks |= mark(b"100-continue", Self::EXPECTS),
-            TE => self.marks |= mark(b"trailers", Self::TRAILERS),
-            TRANSFER_ENCODING => {
+            6 if is("expect") => self.marks |= mark(b"100-continue", Self::EXPECTS),
+            2 if is("te") => self.marks |= mark(b"trailers", Self::TRAILERS),
+            17 if is("transfer-encoding") => {
                 let last = tokens().next_back().unwrap_or_default();
                 self.marks |= Self::CODED;
                 if last.eq_ignore_ascii_case(b"chunked") {
@@ -240,7 +267,7 @@ impl Said {
                     self.marks &= !Self::CHUNKED;
                 }
             }
-            CONTENT_LENGTH => {
+            14 if is("content-length") => {
                 for length in tokens().map(length) {
                     let length = length.ok_or(Malformed)?;
                     if let Some(before) = self.length.replace(length) {

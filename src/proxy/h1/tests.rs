@@ -20,7 +20,13 @@ use crate::proxy::upload::RequestBody;
 
 fn head(bytes: &[u8]) -> Result<Option<Received>, Malformed> {
     let mut read = BytesMut::from(bytes);
-    head::response(&mut read, &mut 0, &mut Vec::new(), &mut HeaderMap::new())
+    head::response(
+        &mut read,
+        &mut 0,
+        &mut Vec::new(),
+        &mut HeaderMap::new(),
+        None,
+    )
 }
 
 /// Reads one response of which `pieces` come one after the other: its body, and its trailers.
@@ -36,6 +42,7 @@ fn body(method: &Method, pieces: &[&[u8]]) -> Result<(Vec<u8>, HeaderMap), Malfo
                 &mut searched,
                 &mut Vec::new(),
                 &mut HeaderMap::new(),
+                None,
             )?
             else {
                 continue;
@@ -206,7 +213,7 @@ fn connected() -> (Connection, UnixStream) {
 
 async fn answered(connection: &mut Connection) -> Result<http::response::Parts, Fault> {
     let interim = Interim::default();
-    poll_fn(|cx| connection.poll_head(cx, &interim, &mut HeaderMap::new())).await
+    poll_fn(|cx| connection.poll_head(cx, &interim, &mut HeaderMap::new(), false)).await
 }
 
 async fn read_all(connection: &mut Connection) -> Vec<u8> {
@@ -396,4 +403,69 @@ async fn behind_a_slow_receiver_a_body_is_taken_ahead_within_a_bound() {
     }
     expected.extend(b"0\r\n\r\n");
     assert!(received == expected);
+}
+
+/// Reads `bytes` as a response's head whose fields may stay as they are.
+fn plainly(bytes: &str) -> (Received, super::plain::Plain) {
+    let mut plain = super::plain::Plain::default();
+    let mut read = BytesMut::from(bytes);
+    let headers = &mut HeaderMap::new();
+    let read = head::response(
+        &mut read,
+        &mut 0,
+        &mut Vec::new(),
+        headers,
+        Some(&mut plain),
+    );
+    (read.expect("a good head").expect("a whole head"), plain)
+}
+
+#[test]
+fn a_plain_head_says_what_its_map_would() {
+    let response = "HTTP/1.1 200 OK\r\nDate: today\r\nConnection: Keep-Alive\r\nKeep-Alive: timeout=5\r\n\
+                    Content-Length: 3\r\nx-request-id: theirs\r\nLast-Modified: then\r\nETag: \"a\"\r\n\
+                    X-Empty:\r\nX-Twice: 1\r\nx-twice:  2 \r\n\r\n";
+    let (plainly, plain) = plainly(response);
+    let mapped = head(response.as_bytes()).expect("good").expect("whole");
+    assert!(plainly.is_plain && !mapped.is_plain);
+    assert_eq!(format!("{:?}", plainly.said), format!("{:?}", mapped.said));
+    assert_eq!(
+        String::from_utf8_lossy(&plain.text),
+        "Date: today\r\nLast-Modified: then\r\nETag: \"a\"\r\nX-Empty: \r\nX-Twice: 1\r\nx-twice: 2\r\n"
+    );
+    assert_eq!((plain.dated, plain.announced), (true, Some(3)));
+    assert_eq!(plain.validator(), Some(&b"\"a\""[..]));
+}
+
+#[test]
+fn what_somebody_attends_to_is_not_plain() {
+    let respond = |status: &str, field: &str| {
+        let response = format!("HTTP/1.1 {status}\r\nx-a: 1\r\n{field}\r\n\r\n");
+        let (received, _) = plainly(&response);
+        let has_all = received.head.headers.len() >= 2;
+        assert_eq!(has_all, !received.is_plain, "{status} {field}");
+        received.is_plain
+    };
+    assert!(respond("200 OK", "x-b: 1"));
+    assert!(respond("200 OK", "content-type: text/html"));
+    for (status, field) in [
+        ("103 Early Hints", "link: </a>"),
+        ("101 Switching Protocols", "x-b: 1"),
+        ("429 Too Many Requests", "retry-after: 1"),
+        ("503 Service Unavailable", "retry-after: 1"),
+        ("200 OK", "Connection: close, x-a"),
+        ("200 OK", "Upgrade: x"),
+        ("200 OK", "Trailer: x-b"),
+        ("200 OK", "TE: trailers"),
+        ("200 OK", "Content-Type: text/event-stream;charset=utf-8"),
+        ("200 OK", "Server-Timing: a;dur=1"),
+        ("200 OK", "X-Tidegate-Metric: rows;v=1"),
+        ("200 OK", "RateLimit: a"),
+        ("200 OK", "ratelimit-policy: a"),
+        ("200 OK", "Proxy-Authenticate: Basic"),
+        ("200 OK", "Content-Length: 3\r\nTransfer-Encoding: chunked"),
+        ("200 OK", "Content-Length: 3\r\nContent-Length: 3"),
+    ] {
+        assert!(!respond(status, field), "{status} {field}");
+    }
 }

@@ -14,6 +14,8 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::decode::Decoder;
+use super::head::{Malformed, Received};
+use super::plain::Plain;
 use super::request::{Cut, Head, Sender, Unsent};
 use super::{READ, head, let_go, poll_fill};
 use crate::proxy::conn::Interim;
@@ -44,6 +46,8 @@ pub(crate) struct Connection {
     seen: usize,
     sender: Sender,
     body: Decoder,
+    /// The fields of the response, if they are to be passed on as they are.
+    plain: Option<Box<Plain>>,
     /// Whether the endpoint keeps the connection open.
     keeps: bool,
     /// Whether an exchange is under way.
@@ -61,6 +65,7 @@ impl Connection {
             seen: 0,
             sender: Sender::default(),
             body: Decoder::Done,
+            plain: None,
             keeps: true,
             busy: false,
         }
@@ -85,8 +90,8 @@ impl Connection {
         self.searched = 0;
     }
 
-    /// Sends, and waits for the response's head, whose fields come into `headers`, which are empty. Interim responses are
-    /// left in `interim`.
+    /// Sends, and waits for the response's head, whose fields come into `headers`, which are empty, or, if `may_be_plain`
+    /// and they are, are kept for [`take_plain`](Self::take_plain). Interim responses are left in `interim`.
     ///
     /// # Errors
     /// When there will be none.
@@ -95,6 +100,7 @@ impl Connection {
         cx: &mut Context<'_>,
         interim: &Interim,
         headers: &mut HeaderMap,
+        may_be_plain: bool,
     ) -> Poll<Result<http::response::Parts, Fault>> {
         match self.sender.poll(cx, &mut self.stream) {
             Poll::Ready(Err(Cut::Source)) => return Poll::Ready(Err(Fault::Broken)),
@@ -106,8 +112,7 @@ impl Connection {
             let found = if self.read.is_empty() {
                 Ok(None)
             } else {
-                let (read, searched) = (&mut self.read, &mut self.searched);
-                head::response(read, searched, &mut self.spares.spans(), headers)
+                self.read_head(headers, may_be_plain)
             };
             let Ok(found) = found else {
                 return Poll::Ready(Err(Fault::Broken));
@@ -133,6 +138,30 @@ impl Connection {
             self.body = body;
             return Poll::Ready(Ok(received.head));
         }
+    }
+
+    fn read_head(
+        &mut self,
+        headers: &mut HeaderMap,
+        may_be_plain: bool,
+    ) -> Result<Option<Received>, Malformed> {
+        let mut plain = may_be_plain.then(|| self.spares.take_plain());
+        let (read, searched) = (&mut self.read, &mut self.searched);
+        let spans = &mut self.spares.spans();
+        let found = head::response(read, searched, spans, headers, plain.as_deref_mut())?;
+        if let Some(plain) = plain {
+            if found.as_ref().is_some_and(|found| found.is_plain) {
+                self.plain = Some(plain);
+            } else {
+                self.spares.give_plain(plain);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The fields of the response, if they are to be passed on as they are.
+    pub(crate) fn take_plain(&mut self) -> Option<Box<Plain>> {
+        self.plain.take()
     }
 
     /// The endpoint closed the connection instead of answering.
@@ -217,6 +246,7 @@ impl Connection {
             self.usual = self.seen.next_power_of_two();
             let_go(&mut self.read, &self.spares);
             self.sender.rest();
+            self.plain = None;
         }
         whole && self.keeps
     }
