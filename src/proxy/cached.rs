@@ -31,7 +31,7 @@ use super::live::LiveRoute;
 use super::pool::Timer;
 use super::respond::Refusal;
 use super::track::Track;
-use super::{ingress, path};
+use super::{forwarding, ingress, path};
 use crate::cache::object::Object;
 use crate::cache::semantics::reuse::{self, Reuse};
 use crate::cache::semantics::status::{CacheStatus, Forward};
@@ -233,6 +233,8 @@ pub(crate) fn fresh(
         && head.model.is_fresh(now)
         && reuse::reuse(&head.model, &wishes, now) == Reuse::AsItIs
         && !reuse::may_renew(&head.model, head.took, now)
+        // These may not be among the fields yet.
+        && !head.vary.names_any(forwarding::is_forwarding)
         && !ingress::tells(&head.headers);
     if !usual {
         return None;

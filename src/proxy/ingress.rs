@@ -37,9 +37,7 @@ const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authentica
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const X_TIDEGATE_METRIC: HeaderName = HeaderName::from_static("x-tidegate-metric");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -77,6 +75,8 @@ impl Fields {
     const UNKEYED: u16 = 1 << 11;
     /// What a cache must attend to: its client's wishes and conditions, and what it takes no part in.
     const CACHING: u16 = 1 << 12;
+    /// What a [`Forwarding`](super::forwarding::Forwarding) says.
+    const FORWARDING: u16 = 1 << 13;
 
     const fn has(self, field: u16) -> bool {
         self.0 & field != 0
@@ -90,6 +90,11 @@ impl Fields {
     /// Whether a cache has to attend to a request's fields.
     pub(crate) const fn concern_caches(self) -> bool {
         self.has(Self::CACHING | Self::CONDITION | Self::UPGRADE)
+    }
+
+    /// Whether a request says itself what [`Forwarding`](super::forwarding::Forwarding) says.
+    pub(crate) const fn has_forwarding(self) -> bool {
+        self.has(Self::FORWARDING)
     }
 
     /// Whether a client waits to be told before it sends its body.
@@ -113,10 +118,14 @@ impl Fields {
             IF_NONE_MATCH | IF_MODIFIED_SINCE => Self::CONDITION,
             CACHE_CONTROL | CONTENT_TYPE | IF_MATCH | IF_RANGE | IF_UNMODIFIED_SINCE | PRAGMA
             | RANGE => Self::CACHING,
+            VIA => Self::FORWARDING,
             ETAG | LAST_MODIFIED => Self::VALIDATOR,
             _ => match name.as_str() {
                 "keep-alive" | "proxy-connection" | "http2-settings" => Self::HOP_BY_HOP,
                 "x-real-ip" => Self::CLAIMS,
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-request-id" => {
+                    Self::FORWARDING
+                }
                 name if tracing::is_context(name) => Self::CLAIMS | Self::TRACE,
                 "server-timing" | "x-tidegate-metric" => Self::TOLD,
                 "grpc-timeout" | "x-envoy-expected-rq-timeout-ms" => Self::DEADLINE,
@@ -254,13 +263,8 @@ fn is_port(digits: &[u8]) -> bool {
     number.is_some()
 }
 
-/// Settles the request's own headers before it goes upstream; `host` is what it was asked for.
-pub(crate) fn prepare(
-    track: &mut Track,
-    headers: &mut HeaderMap,
-    fields: Fields,
-    host: &HeaderValue,
-) {
+/// Settles the request's own headers before it goes upstream, but for its [`Forwarding`](super::forwarding::Forwarding).
+pub(crate) fn prepare(track: &mut Track, headers: &mut HeaderMap, fields: Fields) {
     let conn = std::rc::Rc::clone(&track.conn);
     strip_hop_by_hop(headers, fields);
     if fields.has(Fields::TE) {
@@ -285,14 +289,6 @@ pub(crate) fn prepare(
         headers,
         fields.has(Fields::TRACE) && conn.peer.trusted,
     );
-    forwarded(headers, &conn.peer, conn.scheme(), host);
-    let via = if conn.http2 {
-        "2.0 tidegate"
-    } else {
-        "1.1 tidegate"
-    };
-    headers.append(VIA, HeaderValue::from_static(via));
-    headers.insert(X_REQUEST_ID, track.request_id().value());
 }
 
 /// Takes over request id and client from a trusted peer.
@@ -319,33 +315,6 @@ fn identify(track: &mut Track, headers: &HeaderMap, peer: &Peer) {
         .find(|hop| !listener.trusts(**hop))
         .or_else(|| hops.first());
     track.forwarded = client.copied();
-}
-
-fn forwarded(headers: &mut HeaderMap, peer: &Peer, scheme: &'static str, host: &HeaderValue) {
-    if !peer.trusted {
-        headers.insert(X_FORWARDED_FOR, peer.text.clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-        headers.insert(X_FORWARDED_HOST, host.clone());
-        return;
-    }
-    let before: Vec<&str> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let chain = if before.is_empty() {
-        peer.text.clone()
-    } else {
-        let chain = format!("{}, {}", before.join(", "), peer.as_str());
-        HeaderValue::try_from(chain).unwrap_or_else(|_invalid| peer.text.clone())
-    };
-    headers.insert(X_FORWARDED_FOR, chain);
-    headers
-        .entry(X_FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static(scheme));
-    headers
-        .entry(X_FORWARDED_HOST)
-        .or_insert_with(|| host.clone());
 }
 
 /// The client's own deadline, if it gave one. What is passed on is shortened by the time spent.

@@ -10,13 +10,14 @@ use http::HeaderValue;
 
 use super::cached::RouteCache;
 use super::connect::Connector;
+use super::forwarding;
 use super::rate;
 use super::router::Router;
 use super::tls;
 pub use super::tls::TlsError;
 use crate::cache::Cache;
 use crate::clients::Registry;
-use crate::config::plan::{Listener, Per, Plan, Route, Upstream};
+use crate::config::plan::{Balance, HashOn, Identify, Listener, Per, Plan, Route, Upstream};
 use crate::engine::circuit::{Circuit, Mode};
 use crate::engine::rate::Limit;
 use crate::engine::registry::Directories;
@@ -39,6 +40,8 @@ pub struct Live {
     pub limits: Vec<Arc<Limit>>,
     /// The plan's tiers, in the same order.
     tiers: Vec<LiveTier>,
+    /// Whether something in the plan, a route's own edits apart, looks at what upstreams are told of a request's way.
+    pub(crate) reads_forwarding: bool,
 }
 
 /// A tier.
@@ -179,6 +182,7 @@ impl Live {
             key: clients.hasher().id(b"tier", name.as_bytes()).hash(),
         });
         Self {
+            reads_forwarding: reads_forwarding(&plan),
             router: Router::new(&plan),
             tiers: tiers.collect(),
             limits: states.limits.clone(),
@@ -192,6 +196,33 @@ impl Live {
     pub(crate) fn tier(&self, place: u8) -> Option<&LiveTier> {
         self.tiers.get(usize::from(place))
     }
+}
+
+/// Whether clients, routes, limits or balancing go by a field that says how a request came.
+fn reads_forwarding(plan: &Plan) -> bool {
+    let identify = plan.clients.identify.iter().filter_map(|way| match way {
+        Identify::Header(name) => Some(name),
+        Identify::Jwt(jwt) => Some(&jwt.header),
+        Identify::TlsSan | Identify::Address { .. } => None,
+    });
+    let routes = plan.routes.iter();
+    let routes = routes.flat_map(|route| route.matches.headers.iter().map(|(name, _)| name));
+    let limits = plan
+        .rate_limits
+        .iter()
+        .filter_map(|limit| match &limit.per {
+            Per::Header(name) => Some(name),
+            Per::Client | Per::Route | Per::Address | Per::Tier => None,
+        });
+    let balance = plan
+        .upstreams
+        .iter()
+        .filter_map(|upstream| match &upstream.balance {
+            Balance::Hash(HashOn::Header(name)) => Some(name),
+            _ => None,
+        });
+    let mut names = identify.chain(routes).chain(limits).chain(balance);
+    names.any(forwarding::is_forwarding)
 }
 
 /// A listener, ready to accept.

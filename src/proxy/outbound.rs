@@ -93,6 +93,7 @@ impl Outbound {
                 method: std::mem::take(&mut head.method),
                 uri: std::mem::take(&mut head.uri),
                 headers: std::mem::take(&mut head.headers),
+                forwarding: None,
             },
             body,
             upload,

@@ -4,7 +4,7 @@
 //! one place turns that into a response.
 
 use std::future::Future;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,11 +17,13 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use super::body::{Passing, ResponseBody, Uncopied, Upstream};
 use super::cached::fetch::{self, Answered};
 use super::cached::purge::{self, Purge};
-use super::cached::{self, Asked, Looked, Ready, refresh};
+use super::cached::{self, Asked, Ready};
 use super::conn::{Conn, Interim};
 use super::forward::{self, Answer};
+use super::forwarding;
 use super::ingress::{self, Fields};
 use super::live::{LiveRoute, View};
+use super::onward::Onward;
 use super::outbound::Outbound;
 use super::respond::{self, Refusal};
 use super::track::Track;
@@ -29,7 +31,6 @@ use super::upload::Source;
 use super::{admit, path, rate, upgrade};
 use crate::clients::Presented;
 use crate::clock::Instant;
-use crate::config::plan::{Balance, HashOn, Protocol};
 use crate::model::Reason;
 use crate::observe::why::{Policy, Verdict};
 
@@ -98,7 +99,7 @@ pub(crate) fn answer(
 }
 
 /// How a request is answered.
-enum Way {
+pub(super) enum Way {
     /// From the cache.
     Ready(Box<Ready>),
     /// By the upstream.
@@ -123,18 +124,18 @@ async fn go(track: &mut Track, route: &RouteRef, way: Way) -> Result<Answered, R
 }
 
 /// A route of the plan the request began under.
-struct RouteRef {
-    live: Rc<View>,
-    index: usize,
+pub(super) struct RouteRef {
+    pub(super) live: Rc<View>,
+    pub(super) index: usize,
 }
 
 impl RouteRef {
-    fn get(&self) -> Option<&LiveRoute> {
+    pub(super) fn get(&self) -> Option<&LiveRoute> {
         self.live.routes.get(self.index)
     }
 }
 
-const NO_ROUTE: Refusal = Refusal::new(
+pub(super) const NO_ROUTE: Refusal = Refusal::new(
     StatusCode::NOT_FOUND,
     Reason::NoRoute,
     "no route matches this request",
@@ -168,7 +169,8 @@ fn decide(
     }
     let target = target(&track.uri)?;
     let deadline = ingress::deadline(&mut head.headers, fields, begun, || track.now());
-    ingress::prepare(track, &mut head.headers, fields, &host);
+    ingress::prepare(track, &mut head.headers, fields);
+    let forwarding = forwarding::of(track, &mut head.headers, fields, &host);
     track.exchange.conditional = fields.is_conditional();
     let hasher = track.conn.worker.hasher();
     track.exchange.target = hasher.hash_one((name, target.as_str())).max(1);
@@ -209,53 +211,17 @@ fn decide(
     {
         return Ok((reference, Way::Ready(ready)));
     }
-    let seen = route.cache.as_ref().map(|_| target.clone());
-    let target = match &route.route.rewrite {
-        Some(rule) => path::rewrite(&target, rule),
-        None => target,
-    };
-    ingress::edit(&mut head.headers, &route.route.request_headers);
-    address(head, target, &host, route)?;
-    if let Some(protocol) = asked {
-        head.headers.insert(
-            http::header::CONNECTION,
-            HeaderValue::from_static("upgrade"),
-        );
-        head.headers.insert(http::header::UPGRADE, protocol.clone());
-    }
-    // 6 cache
-    let looked = match (&route.cache, seen) {
-        (Some(cache), Some(seen)) => {
-            let (of, empty) = ((name, seen), source.is_empty());
-            Some(cached::look(track, route, cache, head, of, empty)?)
-        }
-        _ => None,
-    };
-    let looked = match looked {
-        Some(Looked::Ready(ready)) => return Ok((reference, Way::Ready(ready))),
-        looked => looked,
-    };
-    let hash = hash(track, route, head);
-    let outbound = Outbound::new(
-        track,
-        route,
-        (head, fields),
+    let onward = Onward {
+        fields,
         source,
-        hash,
-        deadline,
         interim,
-    );
-    let outbound = Box::new(outbound);
-    let way = match looked {
-        None => Way::Forward(outbound),
-        Some(Looked::Ask(asked)) => Way::Ask(asked, outbound),
-        Some(Looked::Ready(ready)) => Way::Ready(ready),
-        Some(Looked::Stale(ready, asked)) => {
-            refresh::begin(track, &reference.live, index, asked, outbound);
-            Way::Ready(ready)
-        }
+        asked,
+        deadline,
+        host: &host,
+        target,
+        forwarding,
     };
-    Ok((reference, way))
+    onward.go(track, reference, head)
 }
 
 /// Refuses what the process itself has no room for.
@@ -349,63 +315,6 @@ fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
             .ok_or(Refusal::bad_request("the request's path is malformed"))?,
         None => given,
     })
-}
-
-/// Points the request at the upstream.
-fn address(
-    head: &mut http::request::Parts,
-    target: PathAndQuery,
-    host: &HeaderValue,
-    route: &LiveRoute,
-) -> Result<(), Refusal> {
-    let malformed = Refusal::bad_request("the request's target is malformed");
-    let mut uri = http::uri::Parts::default();
-    uri.path_and_query = Some(target);
-    match route.connector.protocol {
-        Protocol::Http1 => {
-            head.version = Version::HTTP_11;
-            if !head.headers.contains_key(http::header::HOST) {
-                head.headers.insert(http::header::HOST, host.clone());
-            }
-        }
-        Protocol::Http2 => {
-            head.version = Version::HTTP_2;
-            // The field may have been edited by the route; without one, what the client asked for.
-            let edited = head.headers.remove(http::header::HOST);
-            let name = edited.as_ref().unwrap_or(host);
-            let authority = http::uri::Authority::try_from(name.as_bytes());
-            uri.authority = Some(authority.map_err(|_invalid| malformed)?);
-            uri.scheme = Some(if route.connector.is_tls() {
-                http::uri::Scheme::HTTPS
-            } else {
-                http::uri::Scheme::HTTP
-            });
-        }
-    }
-    head.uri = Uri::from_parts(uri).map_err(|_invalid| malformed)?;
-    Ok(())
-}
-
-/// The key of a consistent hash, for an upstream balanced by one.
-fn hash(track: &Track, route: &LiveRoute, head: &http::request::Parts) -> Option<u64> {
-    let config = route.upstream.config();
-    let Balance::Hash(on) = &config.balance else {
-        return None;
-    };
-    let mut hasher = DefaultHasher::new();
-    match on {
-        HashOn::Client => {
-            track.client().hash(&mut hasher);
-        }
-        HashOn::Path => head.uri.path().hash(&mut hasher),
-        HashOn::Header(name) => {
-            head.headers
-                .get(name)
-                .map(HeaderValue::as_bytes)
-                .hash(&mut hasher);
-        }
-    }
-    Some(hasher.finish())
 }
 
 /// Sends what is stored, or is being stored.

@@ -47,6 +47,12 @@ impl Vary {
         &self.0
     }
 
+    /// Whether it names a field that is one of those.
+    #[must_use]
+    pub fn names_any(&self, those: impl Fn(&HeaderName) -> bool) -> bool {
+        self.0.iter().any(those)
+    }
+
     /// Whether it names no field: every request matches.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

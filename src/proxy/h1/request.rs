@@ -9,6 +9,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use super::outgoing::{Framing, Outgoing};
+use crate::proxy::forwarding::Forwarding;
 use crate::proxy::stream::Stream;
 use crate::proxy::upload::RequestBody;
 
@@ -18,6 +19,8 @@ pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
+    /// What is said of its way, where the fields do not.
+    pub(crate) forwarding: Option<Forwarding>,
 }
 
 /// Puts the cookies, as the one field that HTTP/1 has for them (RFC 9113 section 8.2.3).
@@ -93,6 +96,9 @@ impl Sender {
             outgoing.field(name.as_str(), value.as_bytes());
         }
         put_cookies(outgoing, &head.headers);
+        for (name, value) in head.forwarding.iter().flat_map(Forwarding::fields) {
+            outgoing.field(name, value);
+        }
         self.body = Some(body).filter(|body| !body.is_end_stream());
         if let Some(body) = &self.body {
             let announced = head.headers.get(CONTENT_LENGTH);

@@ -196,6 +196,7 @@ proptest! {
 
 fn request(method: Method, target: &'static str) -> Head {
     Head {
+        forwarding: None,
         method,
         uri: Uri::from_static(target),
         headers: HeaderMap::new(),
@@ -406,8 +407,8 @@ async fn behind_a_slow_receiver_a_body_is_taken_ahead_within_a_bound() {
 }
 
 /// Reads `bytes` as a response's head whose fields may stay as they are.
-fn plainly(bytes: &str) -> (Received, super::plain::Plain) {
-    let mut plain = super::plain::Plain::default();
+fn plainly(bytes: &str) -> (Received, Plain) {
+    let mut plain = Plain::default();
     let mut read = BytesMut::from(bytes);
     let headers = &mut HeaderMap::new();
     let read = head::response(
