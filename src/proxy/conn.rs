@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -249,9 +249,21 @@ impl Conn {
     /// Gives the connection's task an order, and wakes it.
     pub(crate) fn give_order(&self, order: Order) {
         self.order.set(Some(order));
+        self.wake();
+    }
+
+    /// Wakes the connection's task.
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Does what that task would.
+    pub(crate) fn in_its_place<T>(&self, act: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let waker = self.waker.borrow();
+        let waker = waker.as_ref().unwrap_or(Waker::noop());
+        act(&mut Context::from_waker(waker))
     }
 
     pub(crate) fn take_order(&self) -> Option<Order> {

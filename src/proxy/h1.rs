@@ -11,6 +11,7 @@
 mod answer;
 mod decode;
 mod head;
+mod outbox;
 mod outgoing;
 mod plain;
 mod request;
@@ -31,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::spare::Spares;
 
+pub(crate) use self::outbox::Outbox;
 pub(crate) use self::plain::Plain;
 pub(crate) use self::request::{Head, Unsent};
 pub(crate) use self::session::{ClientBody, Ended, Session};

@@ -226,6 +226,11 @@ impl AsyncRead for GuardedIo {
 }
 
 impl GuardedIo {
+    /// Whether the stream is under no TLS.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.stream.is_plain()
+    }
+
     /// The stream below, to write to.
     pub(crate) fn stream(&mut self) -> &mut Stream {
         &mut self.stream

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use http::HeaderMap;
 
 use super::guard::Span;
-use super::h1::Plain;
+use super::h1::{Outbox, Plain};
 use super::pool::Timer;
 
 /// Timers kept; as many as a worker may have exchanges that wait at once.
@@ -38,9 +38,15 @@ pub(crate) struct Spares {
         reason = "heads travel boxed; unboxing here would copy them"
     )]
     plains: RefCell<Vec<Box<Plain>>>,
+    outbox: Outbox,
 }
 
 impl Spares {
+    /// What is sent at the end of a turn.
+    pub(crate) const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// A timer, which may be armed.
     pub(crate) fn take_timer(&self) -> Option<Timer> {
         self.timers.borrow_mut().pop()

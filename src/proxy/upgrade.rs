@@ -37,7 +37,9 @@ impl Tunnel {
         } = self;
         let progress = Cell::new(SystemClock.now());
         let (received, sent) = (Cell::new(0), Cell::new(0));
-        let (stream, prefix) = upstream.connection.into_stream();
+        let Some((stream, prefix)) = upstream.connection.into_stream() else {
+            return;
+        };
         let client = Prefixed::new(Bytes::from(early), client);
         let mut client = Counted {
             stream: client,

@@ -215,6 +215,8 @@ impl Worker {
         let mut ticks = tokio::time::interval(FLUSH_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tick = 0_u32;
+        let spares = Rc::clone(&self.spares);
+        tokio::task::spawn_local(async move { spares.outbox().run().await });
         loop {
             tokio::select! {
                 command = inbox.recv() => match command {

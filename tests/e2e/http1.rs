@@ -91,8 +91,11 @@ fn without_route() -> Proxy {
 fn a_body_that_nobody_wants_is_not_the_next_request() {
     let proxy = without_route();
     let mut client = proxy.client();
-    client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 37\r\n\r\n");
-    client.send(b"GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n.");
+    // In one piece each: who is answered before its body has come may find the connection closed.
+    client.send(
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 37\r\n\r\n\
+          GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n.",
+    );
     client.send(
         b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
     );

@@ -57,6 +57,14 @@ impl Outgoing {
         self.out.is_empty() && self.data.is_empty() && self.later.is_empty()
     }
 
+    /// Whether it is short and all in one piece.
+    pub(super) fn is_short(&self) -> bool {
+        !self.blocked
+            && self.data.is_empty()
+            && self.later.is_empty()
+            && self.out.len() <= 2 * SMALL
+    }
+
     /// Whether more should be put to it before it is written.
     fn has_room(&self) -> bool {
         if self.blocked {

@@ -39,7 +39,7 @@ fn put_cookies(outgoing: &mut Outgoing, headers: &HeaderMap) {
 }
 
 /// Why sending ended early.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// Before a byte was written.
     Unsent,
@@ -60,7 +60,7 @@ pub(super) struct Sender {
     begun: bool,
     /// Whether what was written has left.
     flushed: bool,
-    cut: bool,
+    cut: Option<Cut>,
 }
 
 /// A request of which nothing was sent.
@@ -70,7 +70,7 @@ pub(crate) struct Unsent(Box<Sender>);
 impl Sender {
     /// Whether all of it was sent.
     pub(super) fn is_done(&self) -> bool {
-        self.outgoing.is_empty() && self.body.is_none() && self.flushed && !self.cut
+        self.outgoing.is_empty() && self.body.is_none() && self.flushed && self.cut.is_none()
     }
 
     pub(super) fn method(&self) -> &Method {
@@ -81,7 +81,7 @@ impl Sender {
         self.method.clone_from(&head.method);
         self.begun = false;
         self.flushed = false;
-        self.cut = false;
+        self.cut = None;
         let outgoing = &mut self.outgoing;
         outgoing.clear();
         let target = head.uri.path_and_query();
@@ -118,7 +118,22 @@ impl Sender {
     pub(super) fn begin_again(&mut self, unsent: Unsent) {
         *self = *unsent.0;
         self.flushed = false;
-        self.cut = false;
+        self.cut = None;
+    }
+
+    /// Whether all of it is there, short, and not on its way.
+    ///
+    /// # Errors
+    /// When it broke off.
+    pub(super) fn is_ready(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
+        if self.begun || self.flushed || self.cut.is_some() {
+            return Ok(false);
+        }
+        if self.outgoing.gather(cx, &mut self.body).is_err() {
+            self.cut = Some(Cut::Source);
+            return Err(Cut::Source);
+        }
+        Ok(self.body.is_none() && self.outgoing.is_short())
     }
 
     /// The request, if nothing of it was written.
@@ -140,12 +155,12 @@ impl Sender {
         if self.is_done() {
             return Poll::Ready(Ok(()));
         }
-        if self.cut {
-            return Poll::Ready(Err(Cut::Midway));
+        if let Some(cut) = self.cut {
+            return Poll::Ready(Err(cut));
         }
         let polled = self.poll_parts(cx, stream);
-        if let Poll::Ready(Err(_)) = polled {
-            self.cut = true;
+        if let Poll::Ready(Err(cut)) = polled {
+            self.cut = Some(cut);
         }
         polled
     }

@@ -17,7 +17,7 @@ use tokio::io::AsyncWrite;
 use super::answer::{Answer, Asked};
 use super::decode::Decoder;
 use super::outgoing::Outgoing;
-use super::{READ, head, let_go, poll_fill};
+use super::{READ, head, let_go, outbox, poll_fill};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::conn::Conn;
 use crate::proxy::guard::{Violation, bad};
@@ -51,7 +51,8 @@ pub(crate) struct Session {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
+    conn: Rc<Conn>,
     /// None once the connection is over.
     io: Option<GuardedIo>,
     spares: Rc<Spares>,
@@ -64,6 +65,8 @@ struct Shared {
     /// Whether the client waits to be told to send it.
     expects: bool,
     outgoing: Outgoing,
+    /// Whether what is outgoing is kept back for a moment.
+    kept_back: bool,
     /// Whom to tell when the body is over, which another task may find.
     waker: Option<Waker>,
 }
@@ -73,6 +76,7 @@ impl Session {
         Self {
             conn: Rc::clone(conn),
             shared: Rc::new(RefCell::new(Shared {
+                conn: Rc::clone(conn),
                 io: Some(io),
                 spares: Rc::clone(conn.worker.spares()),
                 read: BytesMut::new(),
@@ -80,6 +84,7 @@ impl Session {
                 body: Decoder::Done,
                 expects: false,
                 outgoing: Outgoing::default(),
+                kept_back: false,
                 waker: None,
             })),
             head: Request::new(()).into_parts().0,
@@ -100,6 +105,9 @@ impl Session {
         // Whether what is read begins with what was read last.
         let mut fresh = false;
         loop {
+            if !shared.outgoing.is_empty() && ready!(shared.poll_settle(cx)).is_err() {
+                return Poll::Ready(Err(Ended::Broken));
+            }
             if !shared.read.is_empty()
                 && let Some(io) = &mut shared.io
             {
@@ -182,6 +190,11 @@ impl Session {
             let mut shared = self.shared.borrow_mut();
             shared.outgoing = outgoing;
             if !shared.outgoing.is_empty() {
+                let is_over = !waits && answer.is_taken() && answer.keeps && !answer.broken;
+                if is_over && shared.keeps_back(&self.shared) {
+                    self.answer = None;
+                    return Poll::Ready(Ok(true));
+                }
                 match shared.poll_write(cx) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(_gone)) => return Poll::Ready(Err(Ended::Broken)),
@@ -245,6 +258,52 @@ impl Shared {
                 ready!(Pin::new(io.stream()).poll_flush(cx))?;
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Keeps back the end of an answer, if nothing speaks against it: to be sent in a moment.
+    fn keeps_back(&mut self, this: &Rc<RefCell<Self>>) -> bool {
+        let may = self.body.is_done()
+            && self.outgoing.is_short()
+            && self.io.as_ref().is_some_and(GuardedIo::is_plain)
+            && !self.conn.has_tunnel()
+            && !self.conn.worker.is_draining();
+        self.kept_back = may
+            && self
+                .spares
+                .outbox()
+                .put(outbox::Sender::Client(Rc::downgrade(this)));
+        self.kept_back
+    }
+
+    /// Sends what was kept back.
+    pub(super) fn send(&mut self) {
+        if !std::mem::take(&mut self.kept_back) {
+            return;
+        }
+        let conn = Rc::clone(&self.conn);
+        let sent = conn.in_its_place(|cx| self.poll_sent(cx));
+        if !matches!(sent, Poll::Ready(Ok(()))) || conn.worker.is_draining() {
+            conn.wake();
+        }
+    }
+
+    /// Sends the rest of an answer, unless that was kept back and nothing else is to be done.
+    fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.kept_back
+            && self.read.is_empty()
+            && let Some(io) = &self.io
+        {
+            ready!(io.poll_readable(cx));
+        }
+        self.kept_back = false;
+        self.poll_sent(cx)
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write(cx))?;
+        ready!(self.poll_flush(cx))?;
+        self.outgoing.rest();
         Poll::Ready(Ok(()))
     }
 

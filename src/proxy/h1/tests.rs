@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Uri};
 use http_body::Body;
 use proptest::prelude::*;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
@@ -15,6 +17,7 @@ use super::head::{Malformed, Received};
 use super::outgoing::{Framing, Outgoing};
 use super::*;
 use crate::proxy::conn::Interim;
+use crate::proxy::spare::Spares;
 use crate::proxy::stream::{Socket, Stream};
 use crate::proxy::upload::RequestBody;
 
@@ -204,12 +207,21 @@ fn request(method: Method, target: &'static str) -> Head {
 }
 
 /// A connection, and the endpoint's side of it.
-fn connected() -> (Connection, UnixStream) {
+fn connected(spares: &Rc<Spares>) -> (Connection, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
-    (
-        Connection::new(Stream::Plain(Socket::Unix(ours)), &Rc::default()),
-        theirs,
-    )
+    let stream = Stream::Plain(Socket::Unix(ours));
+    (Connection::new(stream, spares), theirs)
+}
+
+/// Does `act` where everything is sent at once, and where what is short is kept back for a moment.
+async fn both_ways(act: impl AsyncFn(&Rc<Spares>)) {
+    act(&Rc::default()).await;
+    let spares = Rc::<Spares>::default();
+    tokio::select! {
+        biased;
+        never = spares.outbox().run() => match never {},
+        () = act(&spares) => {}
+    }
 }
 
 async fn answered(connection: &mut Connection) -> Result<http::response::Parts, Fault> {
@@ -235,48 +247,54 @@ async fn sent(endpoint: &mut UnixStream, length: usize) -> String {
 
 #[tokio::test]
 async fn one_exchange_follows_the_other() {
-    let (mut connection, mut endpoint) = connected();
-    for number in 0..3 {
-        assert!(connection.is_alive(), "before exchange {number}");
-        connection.begin(&request(Method::GET, "/a?b"), RequestBody::empty());
-        let answer =
-            b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        endpoint.write_all(answer).await.expect("written");
-        let head = answered(&mut connection).await.expect("answered");
-        assert_eq!(head.status, StatusCode::OK);
-        assert_eq!(connection.size_hint().exact(), Some(2));
-        assert_eq!(read_all(&mut connection).await, b"hi");
-        let asked = "GET /a?b HTTP/1.1\r\n\r\n";
-        assert_eq!(sent(&mut endpoint, asked.len()).await, asked);
-        assert!(connection.rest(), "after exchange {number}");
-    }
-    endpoint.write_all(b"unasked").await.expect("written");
-    while connection.is_alive() {
-        tokio::task::yield_now().await;
-    }
+    both_ways(async |spares| {
+        let (mut connection, mut endpoint) = connected(spares);
+        for number in 0..3 {
+            assert!(connection.is_alive(), "before exchange {number}");
+            connection.begin(&request(Method::GET, "/a?b"), RequestBody::empty());
+            let answer =
+                b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+            endpoint.write_all(answer).await.expect("written");
+            let head = answered(&mut connection).await.expect("answered");
+            assert_eq!(head.status, StatusCode::OK);
+            assert_eq!(connection.size_hint().exact(), Some(2));
+            assert_eq!(read_all(&mut connection).await, b"hi");
+            let asked = "GET /a?b HTTP/1.1\r\n\r\n";
+            assert_eq!(sent(&mut endpoint, asked.len()).await, asked);
+            assert!(connection.rest(), "after exchange {number}");
+        }
+        endpoint.write_all(b"unasked").await.expect("written");
+        while connection.is_alive() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_body_is_framed_by_its_length() {
-    let (mut connection, mut endpoint) = connected();
-    for size in [3, SMALL_FRAME, LARGE_FRAME] {
-        let body = RequestBody::again(vec![Bytes::from(vec![b'x'; size]); 2]);
-        connection.begin(&request(Method::POST, "/"), body);
-        let expected = format!(
-            "POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{}",
-            2 * size,
-            "x".repeat(2 * size)
-        );
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        let (head, got) = tokio::join!(answered(&mut connection), async {
-            let got = sent(&mut endpoint, expected.len()).await;
-            endpoint.write_all(answer).await.expect("written");
-            got
-        });
-        head.expect("answered");
-        assert!(got == expected, "{size}");
-        assert!(connection.rest(), "{size}");
-    }
+    both_ways(async |spares| {
+        let (mut connection, mut endpoint) = connected(spares);
+        for size in [3, SMALL_FRAME, LARGE_FRAME] {
+            let body = RequestBody::again(vec![Bytes::from(vec![b'x'; size]); 2]);
+            connection.begin(&request(Method::POST, "/"), body);
+            let expected = format!(
+                "POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{}",
+                2 * size,
+                "x".repeat(2 * size)
+            );
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            let (head, got) = tokio::join!(answered(&mut connection), async {
+                let got = sent(&mut endpoint, expected.len()).await;
+                endpoint.write_all(answer).await.expect("written");
+                got
+            });
+            head.expect("answered");
+            assert!(got == expected, "{size}");
+            assert!(connection.rest(), "{size}");
+        }
+    })
+    .await;
 }
 
 const SMALL_FRAME: usize = 8_192;
@@ -284,59 +302,68 @@ const LARGE_FRAME: usize = 300_000;
 
 #[tokio::test]
 async fn no_more_and_no_less_is_sent_than_was_announced() {
-    for announced in ["2", "4"] {
-        let (mut connection, endpoint) = connected();
-        let mut head = request(Method::POST, "/");
-        let length = http::HeaderValue::from_static(announced);
-        head.headers.insert(http::header::CONTENT_LENGTH, length);
-        let body = RequestBody::again(vec![Bytes::from_static(b"abc")]);
-        connection.begin(&head, body);
-        let fault = answered(&mut connection).await.expect_err("broken off");
-        assert!(matches!(fault, Fault::Broken), "{announced}: {fault:?}");
-        assert!(!connection.rest());
-        drop(endpoint);
-    }
+    both_ways(async |spares| {
+        for announced in ["2", "4"] {
+            let (mut connection, endpoint) = connected(spares);
+            let mut head = request(Method::POST, "/");
+            let length = http::HeaderValue::from_static(announced);
+            head.headers.insert(http::header::CONTENT_LENGTH, length);
+            let body = RequestBody::again(vec![Bytes::from_static(b"abc")]);
+            connection.begin(&head, body);
+            let fault = answered(&mut connection).await.expect_err("broken off");
+            assert!(matches!(fault, Fault::Broken), "{announced}: {fault:?}");
+            assert!(!connection.rest());
+            drop(endpoint);
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_was_not_written_comes_back_and_goes_over_another_connection() {
-    let (mut connection, endpoint) = connected();
-    drop(endpoint);
-    let body = RequestBody::again(vec![Bytes::from_static(b"abc")]);
-    connection.begin(&request(Method::POST, "/"), body);
-    let Err(Fault::Closed(Some(unsent))) = answered(&mut connection).await else {
-        panic!("the request is gone");
-    };
-    let (mut connection, mut endpoint) = connected();
-    connection.begin_again(unsent);
-    let answer = b"HTTP/1.1 200 OK\r\n\r\nto the end";
-    endpoint.write_all(answer).await.expect("written");
-    answered(&mut connection).await.expect("answered");
-    let asked = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
-    assert_eq!(sent(&mut endpoint, asked.len()).await, asked);
-    drop(endpoint);
-    assert_eq!(read_all(&mut connection).await, b"to the end");
-    assert!(!connection.rest(), "its end was the body's");
+    both_ways(async |spares| {
+        let (mut connection, endpoint) = connected(spares);
+        drop(endpoint);
+        let body = RequestBody::again(vec![Bytes::from_static(b"abc")]);
+        connection.begin(&request(Method::POST, "/"), body);
+        let Err(Fault::Closed(Some(unsent))) = answered(&mut connection).await else {
+            panic!("the request is gone");
+        };
+        let (mut connection, mut endpoint) = connected(spares);
+        connection.begin_again(unsent);
+        let answer = b"HTTP/1.1 200 OK\r\n\r\nto the end";
+        endpoint.write_all(answer).await.expect("written");
+        answered(&mut connection).await.expect("answered");
+        let asked = "POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
+        assert_eq!(sent(&mut endpoint, asked.len()).await, asked);
+        drop(endpoint);
+        assert_eq!(read_all(&mut connection).await, b"to the end");
+        assert!(!connection.rest(), "its end was the body's");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_none() {
-    for (answer, unsent) in [("", false), ("HTTP/1.1 200 OK\r\nX", true)] {
-        let (mut connection, mut endpoint) = connected();
-        connection.begin(&request(Method::GET, "/"), RequestBody::empty());
-        let asked = "GET / HTTP/1.1\r\n\r\n";
-        let (fault, ()) = tokio::join!(answered(&mut connection), async {
-            sent(&mut endpoint, asked.len()).await;
-            endpoint
-                .write_all(answer.as_bytes())
-                .await
-                .expect("written");
-            drop(endpoint);
-        });
-        let broken = matches!(fault, Err(Fault::Broken));
-        assert_eq!(broken, unsent, "{answer:?}: {fault:?}");
-        assert!(broken || matches!(fault, Err(Fault::Closed(None))));
-    }
+    both_ways(async |spares| {
+        for (answer, unsent) in [("", false), ("HTTP/1.1 200 OK\r\nX", true)] {
+            let (mut connection, mut endpoint) = connected(spares);
+            connection.begin(&request(Method::GET, "/"), RequestBody::empty());
+            let asked = "GET / HTTP/1.1\r\n\r\n";
+            let (fault, ()) = tokio::join!(answered(&mut connection), async {
+                sent(&mut endpoint, asked.len()).await;
+                endpoint
+                    .write_all(answer.as_bytes())
+                    .await
+                    .expect("written");
+                drop(endpoint);
+            });
+            let broken = matches!(fault, Err(Fault::Broken));
+            assert_eq!(broken, unsent, "{answer:?}: {fault:?}");
+            assert!(broken || matches!(fault, Err(Fault::Closed(None))));
+        }
+    })
+    .await;
 }
 
 /// Sends `frames` to somebody who reads only when nothing more is taken: what arrives, and the most that was taken and
@@ -468,5 +495,35 @@ fn what_somebody_attends_to_is_not_plain() {
         ("200 OK", "Content-Length: 3\r\nContent-Length: 3"),
     ] {
         assert!(!respond(status, field), "{status} {field}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_back_is_sent_together_and_not_for_who_has_left() {
+    let spares = Rc::<Spares>::default();
+    let mut pairs: Vec<_> = (0..3).map(|_| connected(&spares)).collect();
+    let head = request(Method::GET, "/");
+    let asked = "GET / HTTP/1.1\r\n\r\n";
+    tokio::select! {
+        biased;
+        never = spares.outbox().run() => match never {},
+        () = async {
+            for (connection, endpoint) in &mut pairs {
+                connection.begin(&head, RequestBody::empty());
+                let mut answer = std::pin::pin!(answered(connection));
+                assert!(poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await);
+                let peeked = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                let peeked = rustix::net::recv(&*endpoint, &mut [0], peeked);
+                assert_eq!(peeked.map(|(got, _)| got), Err(Errno::AGAIN), "not yet");
+            }
+            let (connection, mut left) = pairs.remove(1);
+            drop(connection);
+            for (_, endpoint) in &mut pairs {
+                assert_eq!(sent(endpoint, asked.len()).await, asked);
+            }
+            let mut rest = Vec::new();
+            left.read_to_end(&mut rest).await.expect("closed");
+            assert!(rest.is_empty(), "nobody waits for it");
+        } => {}
     }
 }

@@ -3,6 +3,7 @@
 //! An exchange is three calls: [`Connection::begin`], [`Connection::poll_head`] until the head is there,
 //! [`Connection::poll_frame`] until the body is over. Between exchanges nothing is kept.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use super::decode::Decoder;
 use super::head::{Malformed, Received};
 use super::plain::Plain;
 use super::request::{Cut, Head, Sender, Unsent};
-use super::{READ, head, let_go, poll_fill};
+use super::{READ, head, let_go, outbox, poll_fill};
 use crate::proxy::conn::Interim;
 use crate::proxy::spare::Spares;
 use crate::proxy::stream::Stream;
@@ -32,10 +33,47 @@ pub(crate) enum Fault {
     Broken,
 }
 
+/// The sending side of a connection, and the stream.
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// None once it is a tunnel's.
+    stream: Option<Stream>,
+    sender: Sender,
+    /// Whom to tell when what was kept back cannot be sent; none when nothing is kept back.
+    kept_back: Option<Waker>,
+}
+
+impl Wire {
+    /// Sends what there is.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        match &mut self.stream {
+            Some(stream) => self.sender.poll(cx, stream),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Sends what was kept back.
+    pub(super) fn send(&mut self) {
+        let Some(waker) = self.kept_back.take() else {
+            return;
+        };
+        if let Poll::Ready(Err(_)) = self.poll_send(&mut Context::from_waker(&waker)) {
+            waker.wake();
+        }
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let stream = self.stream.as_ref();
+        stream.map_or(Poll::Ready(()), |stream| stream.poll_readable(cx))
+    }
+}
+
 /// One connection to an endpoint.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: Stream,
+    wire: Rc<RefCell<Wire>>,
+    /// Whether it is under no TLS.
+    is_plain: bool,
     spares: Rc<Spares>,
     /// What was read and not passed on.
     read: BytesMut,
@@ -44,7 +82,6 @@ pub(crate) struct Connection {
     /// How long the last response was, head and body, as far as one read could have held it.
     usual: usize,
     seen: usize,
-    sender: Sender,
     body: Decoder,
     /// The fields of the response, if they are to be passed on as they are.
     plain: Option<Box<Plain>>,
@@ -57,13 +94,17 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(stream: Stream, spares: &Rc<Spares>) -> Self {
         Self {
-            stream,
+            is_plain: stream.is_plain(),
+            wire: Rc::new(RefCell::new(Wire {
+                stream: Some(stream),
+                sender: Sender::default(),
+                kept_back: None,
+            })),
             spares: Rc::clone(spares),
             read: BytesMut::new(),
             searched: 0,
             usual: *READ.start(),
             seen: 0,
-            sender: Sender::default(),
             body: Decoder::Done,
             plain: None,
             keeps: true,
@@ -73,13 +114,13 @@ impl Connection {
 
     /// Begins an exchange: `head`, and `body` behind it.
     pub(crate) fn begin(&mut self, head: &Head, body: RequestBody) {
-        self.sender.begin(head, body);
+        self.wire.borrow_mut().sender.begin(head, body);
         self.expect();
     }
 
     /// Begins with what another connection could not send.
     pub(crate) fn begin_again(&mut self, unsent: Unsent) {
-        self.sender.begin_again(unsent);
+        self.wire.borrow_mut().sender.begin_again(unsent);
         self.expect();
     }
 
@@ -102,7 +143,7 @@ impl Connection {
         headers: &mut HeaderMap,
         may_be_plain: bool,
     ) -> Poll<Result<http::response::Parts, Fault>> {
-        match self.sender.poll(cx, &mut self.stream) {
+        match self.poll_send(cx) {
             Poll::Ready(Err(Cut::Source)) => return Poll::Ready(Err(Fault::Broken)),
             Poll::Ready(Err(Cut::Unsent)) => return Poll::Ready(Err(self.closed())),
             // What the endpoint said before it stopped listening may still be there to read.
@@ -129,7 +170,11 @@ impl Connection {
                 interim.leave(status, &received.head.headers);
                 continue;
             }
-            let Ok(body) = Decoder::of_response(&mut received, self.sender.method()) else {
+            let body = {
+                let wire = self.wire.borrow();
+                Decoder::of_response(&mut received, wire.sender.method())
+            };
+            let Ok(body) = body else {
                 return Poll::Ready(Err(Fault::Broken));
             };
             self.keeps = received.said.keeps()
@@ -138,6 +183,22 @@ impl Connection {
             self.body = body;
             return Poll::Ready(Ok(received.head));
         }
+    }
+
+    /// Sends, at once or in a moment.
+    fn poll_send(&self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        let mut wire = self.wire.borrow_mut();
+        if wire.kept_back.is_some() {
+            return Poll::Pending;
+        }
+        if self.is_plain && wire.sender.is_ready(cx)? {
+            let sender = outbox::Sender::Endpoint(Rc::downgrade(&self.wire));
+            if self.spares.outbox().put(sender) {
+                wire.kept_back = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        wire.poll_send(cx)
     }
 
     fn read_head(
@@ -168,7 +229,8 @@ impl Connection {
     fn closed(&mut self) -> Fault {
         // A head that breaks off is an answer that broke off.
         if self.read.is_empty() {
-            Fault::Closed(self.sender.take_unsent())
+            let unsent = self.wire.borrow_mut().sender.take_unsent();
+            Fault::Closed(unsent)
         } else {
             Fault::Broken
         }
@@ -185,11 +247,15 @@ impl Connection {
 
     /// Reads more, into room for `wanted` bytes; how many came, 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        if self.stream.is_plain() && self.stream.poll_readable(cx).is_pending() {
+        let mut wire = self.wire.borrow_mut();
+        if self.is_plain && wire.poll_readable(cx).is_pending() {
             let_go(&mut self.read, &self.spares);
             return Poll::Pending;
         }
-        let (stream, read) = (&mut self.stream, &mut self.read);
+        let Some(stream) = &mut wire.stream else {
+            return Poll::Ready(Ok(0));
+        };
+        let read = &mut self.read;
         let polled = poll_fill(cx, stream, read, wanted, &self.spares);
         if let Poll::Ready(Ok(length)) = &polled {
             self.seen = self.seen.saturating_add(*length);
@@ -202,9 +268,12 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.sender.is_done() {
-            // A response may begin before its request has ended. If that breaks off, the response need not.
-            let _sent_or_not = self.sender.poll(cx, &mut self.stream);
+        {
+            let mut wire = self.wire.borrow_mut();
+            if !wire.sender.is_done() {
+                // A response may begin before its request has ended. If that breaks off, the response need not.
+                let _sent_or_not = wire.poll_send(cx);
+            }
         }
         loop {
             match self.body.decode(&mut self.read) {
@@ -240,12 +309,13 @@ impl Connection {
 
     /// Ends an exchange; whether the connection can carry another.
     pub(crate) fn rest(&mut self) -> bool {
-        let whole = self.sender.is_done() && self.body.is_done() && self.read.is_empty();
+        let mut wire = self.wire.borrow_mut();
+        let whole = wire.sender.is_done() && self.body.is_done() && self.read.is_empty();
         if whole {
             self.busy = false;
             self.usual = self.seen.next_power_of_two();
             let_go(&mut self.read, &self.spares);
-            self.sender.rest();
+            wire.sender.rest();
             self.plain = None;
         }
         whole && self.keeps
@@ -257,19 +327,24 @@ impl Connection {
             return false;
         }
         let mut asleep = Context::from_waker(Waker::noop());
-        if self.stream.poll_readable(&mut asleep).is_pending() {
+        let mut wire = self.wire.borrow_mut();
+        if wire.poll_readable(&mut asleep).is_pending() {
             return true;
         }
+        let Some(stream) = &mut wire.stream else {
+            return false;
+        };
         // Its end, something unasked, or only a ticket of TLS.
         let mut byte = [0];
         let mut read = ReadBuf::new(&mut byte);
-        Pin::new(&mut self.stream)
+        Pin::new(stream)
             .poll_read(&mut asleep, &mut read)
             .is_pending()
     }
 
     /// The stream below, and what was read of it beyond the response's head.
-    pub(crate) fn into_stream(self) -> (Stream, Bytes) {
-        (self.stream, self.read.freeze())
+    pub(crate) fn into_stream(self) -> Option<(Stream, Bytes)> {
+        let stream = self.wire.borrow_mut().stream.take()?;
+        Some((stream, self.read.freeze()))
     }
 }
