@@ -301,7 +301,7 @@ impl Passed {
     }
 
     /// Whether nothing has moved for the idle timeout.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_idle(&mut self, cx: &mut Context<'_>, track: &mut Track) -> Poll<()> {
         loop {
             let sent = self
                 .upload
@@ -319,17 +319,18 @@ impl Passed {
             if now >= until {
                 return Poll::Ready(());
             }
-            self.become_stream(now);
+            self.become_stream(now, track);
         }
     }
 
     /// Gives the slot back once the response has lasted too long for one. What has begun is not cut off,
     /// however many streams there are.
-    fn become_stream(&mut self, now: Instant) {
-        if self.hold.has_slot()
-            && now >= self.head.after(STREAM_AFTER)
-            && let Err(rejection) = self.hold.detach(now)
-        {
+    fn become_stream(&mut self, now: Instant, track: &mut Track) {
+        if !self.hold.has_slot() || now < self.head.after(STREAM_AFTER) {
+            return;
+        }
+        track.lasts();
+        if let Err(rejection) = self.hold.detach(now) {
             tracing::debug!(?rejection, "a long-lived stream is not counted");
         }
     }
@@ -369,13 +370,13 @@ impl Body for ResponseBody {
         if passed.begun && !passed.waiting {
             passed.mark = SystemClock.now();
             track.phase(Phase::Deliver, passed.mark);
-            passed.become_stream(passed.mark);
+            passed.become_stream(passed.mark, track);
         }
         let frame = match passed.poll_source(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 passed.waiting = true;
-                if passed.poll_idle(cx).is_pending() {
+                if passed.poll_idle(cx, track).is_pending() {
                     return Poll::Pending;
                 }
                 this.fail(Reason::UpstreamTimeout);

@@ -35,7 +35,7 @@ use super::spare::Spares;
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::plain::Plain;
 pub(crate) use self::request::{Head, Unsent};
-pub(crate) use self::session::{ClientBody, Ended, Session};
+pub(crate) use self::session::{ClientBody, Session};
 pub(crate) use self::upstream::{Connection, Fault};
 
 /// The least that is read at once, and the most: the whole of a small message, and what sockets usually hold of a

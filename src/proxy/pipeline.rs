@@ -388,11 +388,12 @@ fn pass(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let upgrades = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    if (upgrades || forward::is_event_stream(&head.headers))
-        && let Err(rejection) = hold.detach(now)
-    {
-        track.conn.resume();
-        return respond::refuse(track, &Refusal::shed(rejection), false);
+    if upgrades || forward::is_event_stream(&head.headers) {
+        track.lasts();
+        if let Err(rejection) = hold.detach(now) {
+            track.conn.resume();
+            return respond::refuse(track, &Refusal::shed(rejection), false);
+        }
     }
     if upgrades {
         let (Some(_), Upstream::H1(conn)) = (&asked, upstream) else {

@@ -199,6 +199,14 @@ impl Track {
         self.exchange.method = MethodLabel::from_token(method.as_str());
     }
 
+    /// It may last long: its target gets memory of its own, so that it does not keep the buffer it was read into.
+    pub(crate) fn lasts(&mut self) {
+        if let Ok(uri) = Uri::try_from(self.uri.to_string()) {
+            self.note(|entry| entry.target = uri.path_and_query().cloned());
+            self.uri = uri;
+        }
+    }
+
     /// The time now.
     pub(crate) fn now(&self) -> Instant {
         self.conn.worker.now()

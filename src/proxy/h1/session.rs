@@ -92,21 +92,29 @@ impl Session {
         }
     }
 
-    /// Waits for the next request: the rest of it is its [head](Self::head).
+    /// Waits for the next request: the rest of it is its [head](Self::head). `last`: none is wanted that has not begun.
     ///
     /// # Errors
     /// When there will be none.
     pub(crate) fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
+        last: bool,
     ) -> Poll<Result<(Source, Asked), Ended>> {
         let mut shared = self.shared.borrow_mut();
         let shared = &mut *shared;
+        if last {
+            shared.kept_back = false;
+        }
         // Whether what is read begins with what was read last.
         let mut fresh = false;
         loop {
             if !shared.outgoing.is_empty() && ready!(shared.poll_settle(cx)).is_err() {
                 return Poll::Ready(Err(Ended::Broken));
+            }
+            // With nothing under way, there is nothing to wait for.
+            if last && !fresh && self.conn.is_idle() {
+                return Poll::Ready(Err(Ended::Done));
             }
             if !shared.read.is_empty()
                 && let Some(io) = &mut shared.io
@@ -266,8 +274,7 @@ impl Shared {
         let may = self.body.is_done()
             && self.outgoing.is_short()
             && self.io.as_ref().is_some_and(GuardedIo::is_plain)
-            && !self.conn.has_tunnel()
-            && !self.conn.worker.is_draining();
+            && !self.conn.has_tunnel();
         self.kept_back = may
             && self
                 .spares
@@ -283,7 +290,7 @@ impl Shared {
         }
         let conn = Rc::clone(&self.conn);
         let sent = conn.in_its_place(|cx| self.poll_sent(cx));
-        if !matches!(sent, Poll::Ready(Ok(()))) || conn.worker.is_draining() {
+        if !matches!(sent, Poll::Ready(Ok(()))) {
             conn.wake();
         }
     }

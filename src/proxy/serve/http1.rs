@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::within;
 use crate::proxy::conn::{Conn, Order};
 use crate::proxy::guard::{Guard, HeadLimits, Violation};
-use crate::proxy::h1::{Ended, Session};
+use crate::proxy::h1::Session;
 use crate::proxy::io::GuardedIo;
 use crate::proxy::pipeline;
 use crate::proxy::stream::Stream;
@@ -57,15 +57,7 @@ async fn talk(conn: &Rc<Conn>, io: GuardedIo) -> Option<GuardedIo> {
     let mut session = Session::new(conn, io);
     let mut last = false;
     let ordered = loop {
-        let next = match attend(conn, &mut last, |cx, last| {
-            // With nothing under way, there is nothing to wait for.
-            if last && conn.is_idle() {
-                return Poll::Ready(Err(Ended::Done));
-            }
-            session.poll_request(cx)
-        })
-        .await
-        {
+        let next = match attend(conn, &mut last, |cx, last| session.poll_request(cx, last)).await {
             Ok(next) => next,
             Err(order) => break Some(order),
         };
