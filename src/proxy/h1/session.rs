@@ -300,8 +300,10 @@ impl Shared {
         if self.kept_back
             && self.read.is_empty()
             && let Some(io) = &self.io
+            && io.poll_readable(cx).is_pending()
         {
-            ready!(io.poll_readable(cx));
+            let_go(&mut self.read, &self.spares);
+            return Poll::Pending;
         }
         self.kept_back = false;
         self.poll_sent(cx)
