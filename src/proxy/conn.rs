@@ -236,6 +236,11 @@ impl Conn {
         }
     }
 
+    /// The connection is over: what is on its way out will not arrive.
+    pub(crate) fn lost(&self) {
+        drop(self.leaving.take());
+    }
+
     fn complete(&self, mut track: Box<Track>, now: Instant) {
         track.delivered(now);
         drop(track);

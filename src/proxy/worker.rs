@@ -381,6 +381,7 @@ impl Worker {
         count.open.fetch_add(1, Ordering::Relaxed);
         Registered {
             worker: Rc::clone(self),
+            conn: Rc::clone(conn),
             key,
             count,
         }
@@ -506,6 +507,7 @@ impl Drop for Opened {
 #[derive(Debug)]
 pub(crate) struct Registered {
     worker: Rc<Worker>,
+    conn: Rc<Conn>,
     key: usize,
     count: Arc<Connections>,
 }
@@ -515,5 +517,6 @@ impl Drop for Registered {
         // A cut has emptied the list already.
         let _left = self.worker.connections.borrow_mut().try_remove(self.key);
         self.count.open.fetch_sub(1, Ordering::Relaxed);
+        self.conn.lost();
     }
 }

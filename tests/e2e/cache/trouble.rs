@@ -282,3 +282,26 @@ fn hints_for_what_is_fetched_anew_go_to_nobody() {
         assert_eq!(client.get("/").interim, Vec::<u16>::new());
     }
 }
+
+#[test]
+fn who_goes_away_while_being_answered_is_done_with() {
+    const LENGTH: usize = 16 << 20;
+    let body = "x".repeat(LENGTH);
+    let mut scene = Scene::new(vec![vec![turn(200, &[FRESH], &body)]], "");
+    assert_eq!(scene.get("/0", &[]).body.len(), LENGTH);
+    let mut gone = scene.proxy.client();
+    let get = format!("GET /0 HTTP/1.1\r\nhost: {}\r\n\r\n", scene.proxy.address());
+    gone.send(get.as_bytes());
+    let inflight = || {
+        let answer = scene.proxy.admin_get("/api/v1/inflight?limit=1");
+        answer.json()["total"].clone()
+    };
+    eventually("it is being answered", PATIENCE, || inflight() == 1);
+    drop(gone);
+    eventually("it is over", PATIENCE, || inflight() == 0);
+    eventually("the log tells both apart", PATIENCE, || {
+        let log = scene.proxy.access_log();
+        let gone = log.iter().filter(|line| line["outcome"] == "client_gone");
+        (log.len(), gone.count()) == (2, 1)
+    });
+}
