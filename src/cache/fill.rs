@@ -285,7 +285,10 @@ impl Fill {
 
     /// The body begins with that of `stored`.
     pub fn begins_with(&self, stored: &Object) {
-        self.lead.listed.push(stored.body.clone());
+        // What cannot be read is missing: the length that was announced tells.
+        if let Ok(body) = stored.body.read() {
+            self.lead.listed.push(body);
+        }
     }
 
     /// Another frame came.
@@ -334,7 +337,7 @@ impl Fill {
         let charge = account.map(|account| Arc::new(Charge::new(Arc::clone(account), weight)));
         let object = Object {
             head: Arc::clone(&self.head),
-            body: body.into(),
+            body: Bytes::from(body).into(),
             part: self.part.map(|(start, _, whole)| (start, whole)),
             hits: 0.into(),
             charge,

@@ -3,6 +3,7 @@
 //!
 //! May depend on the plan's types; knows no connection and no clock.
 
+pub mod content;
 pub mod disk;
 pub mod fill;
 pub mod flight;
@@ -17,7 +18,7 @@ pub mod view;
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -27,6 +28,7 @@ use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{OptionsBuilder, Weighter};
 use tokio::sync::oneshot;
 
+use self::content::PageFile;
 use self::disk::Disk;
 use self::flight::{Flight, Flights};
 use self::object::{Entry, Object};
@@ -62,6 +64,8 @@ pub struct Cache {
     purges: Mutex<Purges>,
     accounts: Box<[Arc<AtomicU64>]>,
     results: [AtomicU64; CacheResult::ALL.len()],
+    /// For bodies that are kept in pages; none where there can be no such file.
+    pages: OnceLock<Option<Arc<PageFile>>>,
     /// The disk tier, asked only when there is nothing in memory.
     disk: ArcSwapOption<Disk>,
 }
@@ -126,6 +130,7 @@ impl Cache {
             purges: Mutex::default(),
             accounts: (0..ACCOUNTS).map(|_| Arc::default()).collect(),
             results: [const { AtomicU64::new(0) }; CacheResult::ALL.len()],
+            pages: OnceLock::new(),
             disk: ArcSwapOption::empty(),
         }
     }
@@ -198,7 +203,7 @@ impl Cache {
             let Some((start, length)) = object.part else {
                 return Found::Match(Arc::clone(object));
             };
-            let end = start + object.body.len() as u64;
+            let end = start + object.body.len();
             match semantics::range::wanted(request, length) {
                 Wanted::Part(first, last) if start <= first && last <= end => {
                     return Found::Match(Arc::clone(object));
@@ -211,6 +216,16 @@ impl Cache {
             (None, Some(newest)) => Found::OtherVariant(newest.head.vary.selection(request)),
             (None, None) if entry.unshareable_until > now => Found::Unshareable,
             (None, None) => Found::Nothing,
+        }
+    }
+
+    /// Moves the body of `object`, which is stored under `key` and asked for again, to where the kernel sends it from.
+    pub fn settle(&self, key: &str, object: &Arc<Object>) {
+        if let Some(body) = object.body.moved(&self.pages) {
+            let moved = Arc::new(object.with_body(body));
+            self.update(&key.into(), |former| {
+                former.replacing(object, &moved, self.most())
+            });
         }
     }
 

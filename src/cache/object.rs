@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::content::Content;
 use super::semantics::vary::Vary;
 use super::semantics::{Millis, Model};
 
@@ -110,7 +111,7 @@ pub struct Object {
     /// Its head.
     pub head: Arc<Head>,
     /// Its body; of a part only that.
-    pub body: Bytes,
+    pub body: Content,
     /// Of a part: its first byte, and the length of the whole.
     pub part: Option<(u64, u64)>,
     /// How often it was used.
@@ -122,7 +123,7 @@ impl Object {
     /// Bytes of memory it takes.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.head.weight() + self.body.len() as u64
+        self.head.weight() + self.body.weight()
     }
 
     /// The same response under another head.
@@ -134,6 +135,15 @@ impl Object {
             part: self.part,
             hits: AtomicU64::new(self.hits.load(Ordering::Relaxed)),
             charge: self.charge.clone(),
+        }
+    }
+
+    /// The same response with its body somewhere else.
+    #[must_use]
+    pub fn with_body(&self, body: Content) -> Self {
+        Self {
+            body,
+            ..self.with_head(Arc::clone(&self.head))
         }
     }
 
@@ -174,6 +184,16 @@ impl Entry {
             variants: kept,
             unshareable_until: 0,
             weight,
+        }
+    }
+
+    /// With `new` in the place of `old`, if that is still there.
+    #[must_use]
+    pub fn replacing(&self, old: &Arc<Object>, new: &Arc<Object>, most: u64) -> Self {
+        let place = |it: &Arc<Object>| Arc::clone(if Arc::ptr_eq(it, old) { new } else { it });
+        Self {
+            unshareable_until: self.unshareable_until,
+            ..Self::of(self.variants.iter().map(place).collect(), most)
         }
     }
 

@@ -403,7 +403,8 @@ impl History {
 }
 
 fn version(object: &Object) -> usize {
-    std::str::from_utf8(&object.body).unwrap().parse().unwrap()
+    let body = object.body.read().unwrap();
+    std::str::from_utf8(&body).unwrap().parse().unwrap()
 }
 
 proptest! {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::cache::content::in_pages;
 use crate::clock::{Instant, SystemClock};
 use crate::incident::diagnose::Proxy;
 use crate::incident::watch::AskProxy;
@@ -109,10 +110,11 @@ fn cpu_time() -> Option<f64> {
     Some((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Bytes of memory that the process has, with those that the cache has in pages of a file.
 fn resident() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    Some(pages * rustix::param::page_size() as u64 + in_pages())
 }
 
 /// Newer kernels (6.2 on) tell the number as the directory's size; of others the entries are counted.

@@ -20,10 +20,14 @@ use super::ingress;
 use super::pool::{H1Conn, Timer};
 use super::track::Track;
 use super::upload::{BodyError, Upload};
+use crate::cache::content::{Content, Pages};
 use crate::cache::flight::{Frame as Arrived, Reader};
 use crate::clock::{Instant, SystemClock};
 use crate::model::{Outcome, Phase, Reason};
 use crate::observe::exchange::STREAM_AFTER;
+
+/// Of what is kept in pages, so much is read at once for clients who do not take pages.
+const PIECE: usize = 64 << 10;
 
 /// The upstream's side of a response under way.
 #[derive(Debug)]
@@ -66,7 +70,7 @@ pub(crate) enum Uncopied {
 #[derive(Debug)]
 enum Kind {
     /// Tidegate's own; `head`: only its headers are sent.
-    Own { body: Option<Bytes>, head: bool },
+    Own { body: Option<Content>, head: bool },
     /// The upstream's.
     Passed(Box<Passed>),
     /// One that is being stored.
@@ -105,12 +109,12 @@ struct Passed {
 impl ResponseBody {
     /// Tidegate's own answer.
     pub(crate) fn own(body: Bytes, head: bool, track: Box<Track>) -> Self {
-        Self::stored(body, None, head, track)
+        Self::stored(body.into(), None, head, track)
     }
 
     /// What is stored, and the fields of it that are written from where they are kept.
     pub(crate) fn stored(
-        body: Bytes,
+        body: Content,
         uncopied: Option<Uncopied>,
         head: bool,
         track: Box<Track>,
@@ -126,6 +130,23 @@ impl ResponseBody {
     /// The fields that are to be written in front of those in the map.
     pub(crate) fn take_uncopied(&mut self) -> Option<Uncopied> {
         self.uncopied.take()
+    }
+
+    /// What is stored in pages, for the kernel to send them.
+    pub(crate) fn take_pages(&mut self) -> Option<Pages> {
+        let (Kind::Own { body, .. }, Some(track)) = (&mut self.kind, self.track.as_mut()) else {
+            return None;
+        };
+        let pages = match body.take()? {
+            Content::Pages(pages) => pages,
+            other @ Content::Bytes(_) => {
+                *body = Some(other);
+                return None;
+            }
+        };
+        track.exchange.bytes_out = pages.len();
+        self.finish();
+        Some(pages)
     }
 
     /// One that is being stored, as it arrives; `head`: only its headers are sent.
@@ -253,6 +274,32 @@ impl ResponseBody {
         }
     }
 
+    /// The next frame of what is there.
+    fn next_own(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let (Kind::Own { body, .. }, Some(track)) = (&mut self.kind, self.track.as_mut()) else {
+            return None;
+        };
+        let frame = match body.take() {
+            None => None,
+            Some(Content::Bytes(bytes)) => Some(bytes),
+            Some(Content::Pages(mut pages)) => {
+                let Ok(bytes) = pages.take(PIECE) else {
+                    // Nothing else is said of an answer that broke off on this side of the client.
+                    self.fail(Reason::UpstreamReset);
+                    return Some(Err(BodyError::Broken));
+                };
+                *body = Some(Content::Pages(pages)).filter(|left| !left.is_empty());
+                Some(bytes)
+            }
+        };
+        let is_last = body.is_none();
+        track.exchange.bytes_out += frame.as_ref().map_or(0, Bytes::len) as u64;
+        if is_last {
+            self.finish();
+        }
+        frame.map(|bytes| Ok(Frame::data(bytes)))
+    }
+
     /// The upstream broke off.
     fn fail(&mut self, reason: Reason) {
         let kind = std::mem::replace(&mut self.kind, Kind::Done);
@@ -357,13 +404,7 @@ impl Body for ResponseBody {
         };
         let passed = match &mut this.kind {
             Kind::Done => return Poll::Ready(None),
-            Kind::Own { body, .. } => {
-                let frame = body
-                    .take()
-                    .inspect(|body| track.exchange.bytes_out = body.len() as u64);
-                this.finish();
-                return Poll::Ready(frame.map(|body| Ok(Frame::data(body))));
-            }
+            Kind::Own { .. } => return Poll::Ready(this.next_own()),
             Kind::Arriving(_) => return this.poll_arriving(cx),
             Kind::Passed(passed) => passed,
         };
@@ -432,9 +473,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Done => SizeHint::with_exact(0),
-            Kind::Own { body, .. } => {
-                SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64)
-            }
+            Kind::Own { body, .. } => SizeHint::with_exact(body.as_ref().map_or(0, Content::len)),
             Kind::Arriving(arriving) => {
                 let left = arriving.left;
                 left.map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -19,7 +19,6 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, IF_MATCH, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
@@ -32,6 +31,7 @@ use super::pool::Timer;
 use super::respond::Refusal;
 use super::track::Track;
 use super::{forwarding, ingress, path};
+use crate::cache::content::Content;
 use crate::cache::object::Object;
 use crate::cache::semantics::reuse::{self, Reuse};
 use crate::cache::semantics::status::{CacheStatus, Forward};
@@ -61,12 +61,12 @@ pub(crate) struct RouteCache {
 pub(crate) struct Ready {
     /// Its head, or what is added to the one that is kept.
     pub(crate) head: http::response::Parts,
-    pub(crate) body: Bytes,
+    pub(crate) body: Content,
     pub(crate) kept: Option<Kept>,
 }
 
 impl Ready {
-    fn whole(head: http::response::Parts, body: Bytes) -> Box<Self> {
+    fn whole(head: http::response::Parts, body: Content) -> Box<Self> {
         let kept = None;
         Box::new(Self { head, body, kept })
     }
@@ -239,10 +239,19 @@ pub(crate) fn fresh(
     if !usual {
         return None;
     }
-    object.hits.fetch_add(1, Ordering::Relaxed);
+    used(of, track, &key, &object);
     note(of, track, CacheResult::Hit, "memory");
     let headers = worker.spares().take_headers();
     Some(dress::as_kept(&object, headers, now))
+}
+
+/// Counts that `object`, stored under `key`, answers one more request.
+fn used(of: &RouteCache, track: &Track, key: &str, object: &Arc<Object>) {
+    let before = object.hits.fetch_add(1, Ordering::Relaxed);
+    // Not the first, which for most is the last; and where it fails, not every one behind it.
+    if before.is_power_of_two() && track.conn.takes_pages() {
+        of.cache.settle(key, object);
+    }
 }
 
 /// Adds to the URL that `key` is what else makes the key of a request whose target is `target` there.
@@ -369,12 +378,12 @@ impl Asked {
     fn dress(
         &self,
         track: &mut Track,
-        object: &Object,
+        object: &Arc<Object>,
         request: &HeaderMap,
         refresh: bool,
         now: Millis,
     ) -> Box<Ready> {
-        object.hits.fetch_add(1, Ordering::Relaxed);
+        used(&self.of, track, &self.key, object);
         let stale = !object.head.model.is_fresh(now);
         let status = CacheStatus {
             detail: (stale && refresh).then_some("swr"),

@@ -161,6 +161,11 @@ impl Conn {
         }
     }
 
+    /// Whether the kernel can send it pages as they are.
+    pub(crate) fn takes_pages(&self) -> bool {
+        !self.http2 && self.listener.tls.is_none()
+    }
+
     /// Whether it lies idle without a session.
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.get()

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
@@ -29,6 +28,7 @@ use super::respond::{self, Refusal};
 use super::track::Track;
 use super::upload::Source;
 use super::{admit, path, rate, upgrade};
+use crate::cache::content::Content;
 use crate::clients::Presented;
 use crate::clock::Instant;
 use crate::model::Reason;
@@ -322,7 +322,7 @@ fn own(mut track: Box<Track>, route: &RouteRef, answered: Answered) -> Response<
     let (mut head, body, kept) = match answered {
         Answered::Ready(ready) => (ready.head, Ok(ready.body), ready.kept),
         Answered::Arriving(arriving) => (arriving.head, Err(arriving.reader), None),
-        Answered::Passed(answer) => (answer.head, Ok(Bytes::new()), None),
+        Answered::Passed(answer) => (answer.head, Ok(Content::default()), None),
     };
     track.exchange.status = head.status.as_u16();
     if let Some(kept) = &kept {

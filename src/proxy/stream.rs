@@ -2,12 +2,16 @@
 //! above is compiled once. Depends on tokio and rustls.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::cache::content::Pages;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -25,6 +29,35 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Writes `bytes`, behind which pages follow at once: the kernel sends both together.
+    pub(crate) fn poll_begin(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        self.poll_act(cx, |socket| Ok(send(socket, bytes, flags)?))
+    }
+
+    /// Has the kernel send some of `pages`.
+    pub(crate) fn poll_pages(
+        &self,
+        cx: &mut Context<'_>,
+        pages: &mut Pages,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_act(cx, |socket| pages.send(socket))
+    }
+
+    fn poll_act(
+        &self,
+        cx: &mut Context<'_>,
+        act: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_act(cx, act),
+            // What TLS has not seen must not pass it by.
+            Self::ServerTls(_) | Self::ClientTls(_) => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
+        }
+    }
+
     /// Whether it is under no TLS.
     pub(crate) const fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))
@@ -42,6 +75,32 @@ impl Stream {
             Socket::Unix(socket) => socket.poll_read_ready(cx),
         }
         .map(|_readable_or_broken| ())
+    }
+}
+
+impl Socket {
+    /// Has `act` write something, as soon as there is room.
+    fn poll_act(
+        &self,
+        cx: &mut Context<'_>,
+        mut act: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let done = match self {
+                Self::Tcp(socket) => {
+                    ready!(socket.poll_write_ready(cx))?;
+                    socket.try_io(Interest::WRITABLE, || act(socket.as_fd()))
+                }
+                Self::Unix(socket) => {
+                    ready!(socket.poll_write_ready(cx))?;
+                    socket.try_io(Interest::WRITABLE, || act(socket.as_fd()))
+                }
+            };
+            match done {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
     }
 }
 

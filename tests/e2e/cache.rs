@@ -2,6 +2,7 @@
 
 mod crowd;
 mod disk;
+mod pages;
 mod purge;
 mod rules;
 mod safety;

@@ -224,10 +224,11 @@ impl<'a> Keeper<'a> {
     /// Writes a response; none when it is too large.
     fn append(&mut self, put: &Put) -> io::Result<Option<super::index::Place>> {
         let epoch = super::rules::of_run(put.epoch, self.run);
-        let Some(head) = record::encode(&put.key, &put.object, epoch) else {
+        let body = put.object.body.read()?;
+        let Some(head) = record::encode(&put.key, &put.object, &body, epoch) else {
             return Ok(None);
         };
-        let parts = (&*head, &*put.object.body);
+        let parts = (&*head, &*body);
         let length = (parts.0.len() + parts.1.len()) as u64;
         let size = self.disk.size.load(Ordering::Relaxed);
         if length > size / 4 {

@@ -41,13 +41,13 @@ pub(super) struct Stored {
     pub(super) part: Option<(u64, u64)>,
 }
 
-/// The record of `object` up to its body; none when it is too large.
-pub(super) fn encode(key: &str, object: &Object, epoch: u64) -> Option<Vec<u8>> {
+/// The record of `object` up to its `body`; none when it is too large.
+pub(super) fn encode(key: &str, object: &Object, body: &[u8], epoch: u64) -> Option<Vec<u8>> {
     let head = head(key, object)?;
     let mut tail = Writer::default();
     tail.u32(u32::try_from(head.len()).ok()?);
-    tail.u64(object.body.len() as u64);
-    tail.u32(sum(&[&object.body]));
+    tail.u64(body.len() as u64);
+    tail.u32(sum(&[body]));
     tail.u64(epoch);
     let mut record = Writer(Vec::with_capacity(HEADER + head.len()));
     record.u32(MAGIC);
@@ -130,7 +130,7 @@ pub(super) fn object(bytes: Bytes) -> Option<(Arc<str>, u64, Object)> {
     (sum(&[&body]) == header.body_checksum).then_some(())?;
     let object = Object {
         head: Arc::new(stored.head),
-        body,
+        body: body.into(),
         part: stored.part,
         hits: 0.into(),
         charge: None,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     HeaderName, HeaderValue,
@@ -11,6 +10,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 
 use super::super::ingress::X_REQUEST_ID;
 use super::Ready;
+use crate::cache::content::Content;
 use crate::cache::object::{Head, Object};
 use crate::cache::semantics::range::{self, Wanted};
 use crate::cache::semantics::status::CacheStatus;
@@ -28,9 +28,9 @@ pub(super) fn stored(
     let mut body = object.body.clone();
     if object.head.status == StatusCode::OK && is_unmodified(&object.head, request, now) {
         unmodified(&mut head);
-        return Ready::whole(head, Bytes::new());
+        return Ready::whole(head, Content::default());
     }
-    let (start, length) = object.part.unwrap_or((0, body.len() as u64));
+    let (start, length) = object.part.unwrap_or((0, body.len()));
     let ranged = *method == Method::GET
         && (object.head.status == StatusCode::OK || object.part.is_some())
         && condition::range_holds(request, &object.head.headers, seconds(now));
@@ -43,18 +43,14 @@ pub(super) fn stored(
         Wanted::Whole => {}
         Wanted::Part(first, last) => {
             let (from, to) = (first.saturating_sub(start), last.saturating_sub(start));
-            let from = usize::try_from(from).unwrap_or(usize::MAX).min(body.len());
-            let to = usize::try_from(to)
-                .unwrap_or(usize::MAX)
-                .clamp(from, body.len());
-            body = body.slice(from..to);
+            body = body.slice(from, to);
             head.status = StatusCode::PARTIAL_CONTENT;
             if let Some(value) = range::content_range(first, last, length) {
                 head.headers.insert(CONTENT_RANGE, value);
             }
         }
         Wanted::Unsatisfiable => {
-            body = Bytes::new();
+            body = Content::default();
             head.status = StatusCode::RANGE_NOT_SATISFIABLE;
             if let Ok(value) = HeaderValue::try_from(format!("bytes */{length}")) {
                 head.headers.insert(CONTENT_RANGE, value);
@@ -66,7 +62,7 @@ pub(super) fn stored(
             .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     if *method == Method::HEAD {
-        body = Bytes::new();
+        body = Content::default();
     }
     Ready::whole(head, body)
 }
@@ -87,7 +83,7 @@ pub(super) fn if_unmodified(
     known.then(|| {
         let mut head = begin(stored, status, now);
         unmodified(&mut head);
-        Ready::whole(head, Bytes::new())
+        Ready::whole(head, Content::default())
     })
 }
 

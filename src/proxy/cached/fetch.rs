@@ -450,7 +450,7 @@ impl Asked {
         self.missing(stored)?;
         let (start, end, length) = range::carried(&head.headers)?;
         let fits = head.status == StatusCode::PARTIAL_CONTENT
-            && start == stored.body.len() as u64
+            && start == stored.body.len()
             && end == length
             && stored.part == Some((0, length))
             && range::may_combine(&stored.head.headers, &head.headers);

@@ -101,5 +101,5 @@ fn answer(status: StatusCode, purged: usize) -> Box<Ready> {
     ] {
         head.headers.insert(name, value);
     }
-    Ready::whole(head, Bytes::from(body))
+    Ready::whole(head, Bytes::from(body).into())
 }

@@ -13,7 +13,7 @@ use super::outgoing::{Framing, Outgoing};
 use crate::cache::semantics::status::CACHE_STATUS;
 use crate::proxy::body::{ResponseBody, Uncopied};
 use crate::proxy::cached::dress::Kept;
-use crate::proxy::worker::Worker;
+use crate::proxy::conn::Conn;
 
 /// What of a request its response depends on.
 #[derive(Debug)]
@@ -59,8 +59,9 @@ impl Answer {
         asked: &Asked,
         response: http::Response<ResponseBody>,
         keeps: bool,
-        worker: &Worker,
+        conn: &Conn,
     ) -> Self {
+        let worker = &conn.worker;
         let (head, mut body) = response.into_parts();
         let status = head.status;
         outgoing.text(if asked.http11 {
@@ -124,9 +125,13 @@ impl Answer {
         }
         outgoing.text("\r\n");
         worker.spares().give_headers(head.headers);
+        let mut body = body.filter(|_| !nothing && !empty);
+        let pages = body.as_mut().filter(|_| conn.takes_pages());
+        let pages = pages.and_then(ResponseBody::take_pages);
+        let broken = pages.is_some_and(|pages| outgoing.put_pages(pages).is_err());
         Self {
-            body: body.filter(|_| !nothing && !empty),
-            broken: false,
+            body,
+            broken,
             keeps,
         }
     }

@@ -9,6 +9,9 @@ use http::header::{HeaderMap, TRAILER};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
+use crate::cache::content::Pages;
+use crate::proxy::stream::Stream;
+
 /// Frames up to this length are sent in one piece with what stands before them: to copy them costs less than the system
 /// takes to gather pieces.
 const SMALL: usize = 8_192;
@@ -42,6 +45,8 @@ pub(super) struct Outgoing {
     written: usize,
     /// What is written behind it, as it came.
     data: Bytes,
+    /// The same in pages, which the kernel sends.
+    pages: Option<Pages>,
     /// What is written behind that.
     later: Vec<u8>,
     /// Whether the receiver took nothing last.
@@ -54,15 +59,12 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Whether all of it is written.
     pub(super) fn is_empty(&self) -> bool {
-        self.out.is_empty() && self.data.is_empty() && self.later.is_empty()
+        self.out.is_empty() && !self.has_long() && self.later.is_empty()
     }
 
     /// Whether it is short and all in one piece.
     pub(super) fn is_short(&self) -> bool {
-        !self.blocked
-            && self.data.is_empty()
-            && self.later.is_empty()
-            && self.out.len() <= 2 * SMALL
+        !self.blocked && !self.has_long() && self.later.is_empty() && self.out.len() <= 2 * SMALL
     }
 
     /// Whether more should be put to it before it is written.
@@ -70,7 +72,7 @@ impl Outgoing {
         if self.blocked {
             self.out.len() + self.later.len() < AHEAD
         } else {
-            self.data.is_empty() && self.out.len() < SMALL
+            !self.has_long() && self.out.len() < SMALL
         }
     }
 
@@ -85,6 +87,7 @@ impl Outgoing {
         self.out.clear();
         self.written = 0;
         self.data = Bytes::new();
+        self.pages = None;
         self.later.clear();
         self.blocked = false;
     }
@@ -144,23 +147,44 @@ impl Outgoing {
 
     /// Where what comes next is put.
     fn tail(&mut self) -> &mut Vec<u8> {
-        if self.data.is_empty() {
-            &mut self.out
-        } else {
+        if self.has_long() {
             &mut self.later
+        } else {
+            &mut self.out
         }
     }
 
-    /// Puts `data`, of the body. More than was announced would be read as the next message.
+    /// Whether something stands behind `out` that was not copied there.
+    fn has_long(&self) -> bool {
+        !self.data.is_empty() || self.pages.is_some()
+    }
+
+    /// Counts bytes of the body. More than was announced would be read as the next message.
+    fn count(&mut self, length: u64) -> Result<(), BrokenOff> {
+        if let Framing::Sized(left) = &mut self.framing {
+            *left = left.checked_sub(length).ok_or(BrokenOff)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the whole body, behind its head.
+    ///
+    /// # Errors
+    /// When it is longer than was announced.
+    pub(super) fn put_pages(&mut self, pages: Pages) -> Result<(), BrokenOff> {
+        self.count(pages.len())?;
+        self.pages = Some(pages);
+        Ok(())
+    }
+
+    /// Puts `data`, of the body.
     fn push(&mut self, data: Bytes) -> Result<(), BrokenOff> {
         if data.is_empty() {
             return Ok(());
         }
         let chunked = self.framing == Framing::Chunked;
-        if let Framing::Sized(left) = &mut self.framing {
-            *left = left.checked_sub(data.len() as u64).ok_or(BrokenOff)?;
-        }
-        let is_long = data.len() > SMALL && self.data.is_empty();
+        self.count(data.len() as u64)?;
+        let is_long = data.len() > SMALL && !self.has_long();
         let tail = self.tail();
         if chunked {
             // Writing to a Vec cannot fail.
@@ -242,6 +266,31 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes some of it to a `stream` under no TLS, if there are pages of it.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+    ) -> Poll<io::Result<()>> {
+        let Some(pages) = &mut self.pages else {
+            return self.poll_write(cx, stream);
+        };
+        let head = self.out.get(self.written..).unwrap_or_default();
+        if !head.is_empty() {
+            let written = ready!(stream.poll_begin(cx, head))?;
+            self.advance(written);
+            return Poll::Ready(Ok(()));
+        }
+        if ready!(stream.poll_pages(cx, pages))? == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        if pages.is_empty() {
+            self.pages = None;
+        }
+        self.advance(0);
+        Poll::Ready(Ok(()))
+    }
+
     fn advance(&mut self, written: usize) {
         let of_out = written.min(self.out.len() - self.written);
         self.written += of_out;
@@ -250,7 +299,7 @@ impl Outgoing {
         if self.written == self.out.len() {
             self.out.clear();
             self.written = 0;
-            if self.data.is_empty() {
+            if !self.has_long() {
                 std::mem::swap(&mut self.out, &mut self.later);
             }
         }

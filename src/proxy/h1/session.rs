@@ -179,8 +179,7 @@ impl Session {
         // Who has its answer is not told to go on.
         shared.expects = false;
         let outgoing = &mut shared.outgoing;
-        let worker = &self.conn.worker;
-        self.answer = Some(Answer::begin(outgoing, asked, response, !last, worker));
+        self.answer = Some(Answer::begin(outgoing, asked, response, !last, &self.conn));
     }
 
     /// Sends the answer; whether the connection takes another request behind it.
@@ -261,7 +260,7 @@ impl Shared {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         while !self.outgoing.is_empty() {
-            ready!(self.outgoing.poll_write(cx, io.stream()))?;
+            ready!(self.outgoing.poll_send(cx, io.stream()))?;
             if self.outgoing.is_empty() {
                 ready!(Pin::new(io.stream()).poll_flush(cx))?;
             }
