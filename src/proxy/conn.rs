@@ -241,9 +241,10 @@ impl Conn {
         }
     }
 
-    /// The connection is over: what is on its way out will not arrive.
+    /// The connection is over: what is on its way out will not arrive, nor is anything tunnelled.
     pub(crate) fn lost(&self) {
         drop(self.leaving.take());
+        drop(self.take_tunnel());
     }
 
     fn complete(&self, mut track: Box<Track>, now: Instant) {
