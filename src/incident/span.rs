@@ -114,11 +114,18 @@ pub struct Moments {
 impl Moments {
     /// The shortest time told apart: what is below a tenth of a millisecond is nobody's incident.
     const FLOOR: f64 = 1e-4;
+    /// Its natural logarithm.
+    const FLOOR_LOG: f64 = -4.0 * std::f64::consts::LN_10;
 
     fn record(&mut self, seconds: f64) {
         self.count += 1.0;
         self.sum += seconds;
-        self.logs += seconds.max(Self::FLOOR).ln();
+        // Most of what is recorded is that short, and a logarithm is dear.
+        self.logs += if seconds <= Self::FLOOR {
+            Self::FLOOR_LOG
+        } else {
+            seconds.ln()
+        };
     }
 
     fn add(&mut self, other: &Self, by: f64) {

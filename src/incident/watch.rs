@@ -24,10 +24,12 @@ use super::standing::{Seen, Standings};
 use crate::clock::{Instant, SystemClock};
 use crate::engine::registry::Directories;
 use crate::engine::upstream::{EndpointState, UpstreamState, Upstreams};
+use crate::measure::topk::Hashed;
 use crate::model::{CacheResult, Outcome, Phase, Reason};
 use crate::observe::collector::Tap;
 use crate::observe::components::{Told, Took};
 use crate::observe::exchange::Exchange;
+use crate::observe::series::Keyed;
 
 /// Upstreams that are watched.
 const MAX_UPSTREAMS: usize = 256;
@@ -102,15 +104,18 @@ impl Latest {
 /// How the proxy itself fares, asked once a second.
 pub type AskProxy = Box<dyn FnMut() -> Proxy + Send>;
 
+/// What is called how, by a hash of its own.
+type Names = HashMap<u64, Box<str>, Hashed>;
+
 /// Watches all upstreams.
 pub struct Watch {
     upstreams: Arc<Upstreams>,
     directories: Arc<Directories>,
     proxy: AskProxy,
     latest: Arc<Latest>,
-    watched: HashMap<usize, Watched>,
-    names: HashMap<u64, Box<str>>,
-    components: HashMap<u64, Box<str>>,
+    watched: HashMap<usize, Watched, Keyed>,
+    names: Names,
+    components: Names,
     hasher: RandomState,
     repeats: Repeats,
     past: Past,
@@ -142,9 +147,9 @@ impl Watch {
             directories,
             proxy,
             latest,
-            watched: HashMap::new(),
-            names: HashMap::new(),
-            components: HashMap::new(),
+            watched: HashMap::default(),
+            names: Names::default(),
+            components: Names::default(),
             hasher: RandomState::new(),
             repeats: Repeats::default(),
             past: Past::default(),
@@ -332,7 +337,7 @@ impl Watched {
 }
 
 /// Keeps what `key` is called; whoever is forgotten for want of room is known again when it is next seen.
-fn remember(names: &mut HashMap<u64, Box<str>>, key: u64, name: &str) {
+fn remember(names: &mut Names, key: u64, name: &str) {
     if names.len() >= MAX_NAMES && !names.contains_key(&key) {
         names.clear();
     }
@@ -401,8 +406,8 @@ fn event(exchange: &Exchange) -> Option<Event> {
 
 /// What numbers are called.
 struct Known<'a> {
-    clients: &'a HashMap<u64, Box<str>>,
-    components: &'a HashMap<u64, Box<str>>,
+    clients: &'a Names,
+    components: &'a Names,
     directories: &'a Directories,
 }
 

@@ -9,7 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// One value per key, up to a bound, and one for all keys beyond it.
 #[derive(Clone, Debug)]
 pub struct Series<V> {
-    index: HashMap<u64, usize, BuildHasherDefault<KeyHasher>>,
+    index: HashMap<u64, usize, Keyed>,
     rows: Vec<(u64, V)>,
     other: V,
     folded: u64,
@@ -74,6 +74,9 @@ impl<V: Default> Series<V> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeyHasher(u64);
 
+/// Builds a [`KeyHasher`].
+pub type Keyed = BuildHasherDefault<KeyHasher>;
+
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {
         self.0
@@ -83,6 +86,10 @@ impl Hasher for KeyHasher {
         for byte in bytes {
             self.write_u64(u64::from(*byte));
         }
+    }
+
+    fn write_usize(&mut self, key: usize) {
+        self.write_u64(key as u64);
     }
 
     fn write_u64(&mut self, key: u64) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::collector::Tap;
 use super::exchange::Exchange;
+use super::series::Keyed;
 use crate::clock::{Instant, SystemClock};
 use crate::engine::circuit::Mode;
 use crate::engine::upstream::Upstreams;
@@ -113,7 +114,7 @@ impl Timelines {
 pub struct Drawer {
     upstreams: Arc<Upstreams>,
     timelines: Arc<Timelines>,
-    drawn: HashMap<usize, Drawn>,
+    drawn: HashMap<usize, Drawn, Keyed>,
     next: Instant,
 }
 
@@ -134,15 +135,14 @@ impl Drawer {
         Self {
             upstreams,
             timelines,
-            drawn: HashMap::new(),
+            drawn: HashMap::default(),
             next: now.after(SECOND),
         }
     }
 
     /// The second under way of the upstream with this index; none beyond the bound.
     fn drawn(&mut self, index: usize) -> Option<&mut Drawn> {
-        let is_new = !self.drawn.contains_key(&index);
-        if is_new && self.drawn.len() >= MAX_UPSTREAMS {
+        if self.drawn.len() >= MAX_UPSTREAMS && !self.drawn.contains_key(&index) {
             return None;
         }
         Some(self.drawn.entry(index).or_default())

@@ -20,6 +20,7 @@ use crate::measure::topk::Hashed;
 use crate::model::{CacheResult, RouteId, UpstreamId};
 use crate::observe::collector::Tap;
 use crate::observe::exchange::Exchange;
+use crate::observe::series::Keyed;
 
 /// Clients that one delta tells apart, and rows of it.
 const MAX_CLIENTS: usize = 12_000;
@@ -72,7 +73,7 @@ pub struct Folder {
     names: HashMap<u64, Arc<str>, Hashed>,
     traces: Traces,
     /// By route, what those cost of late that the cache did not have, in microseconds.
-    misses: HashMap<u32, u64>,
+    misses: HashMap<u32, u64, Keyed>,
     directories: Arc<Directories>,
     deltas: SyncSender<Delta>,
     health: Arc<Health>,
@@ -98,7 +99,7 @@ impl Folder {
             rows: HashMap::default(),
             names: HashMap::default(),
             traces: Traces::default(),
-            misses: HashMap::new(),
+            misses: HashMap::default(),
             directories,
             deltas,
             health,
