@@ -77,11 +77,12 @@ impl Identity {
     /// A client that a secret identifies: its name is a part of the hash that is not its id.
     pub(super) fn secret(hasher: &Hasher, kind: &[u8], value: &[u8]) -> Self {
         let tag = hasher.tag(kind, value);
-        let mut name = "key:".to_owned();
-        for byte in tag.as_ref().iter().skip(8).take(6) {
-            // Writing to a String cannot fail.
-            let _infallible = write!(name, "{byte:02x}");
-        }
+        let shown = tag.as_ref().iter().skip(8).take(6);
+        let shown = shown.fold(0, |shown, byte| shown << 8 | u64::from(*byte));
+        // Exactly as long as it becomes: nothing is moved on the way.
+        let mut name = String::with_capacity("key:".len() + 12);
+        // Writing to a String cannot fail.
+        let _infallible = write!(name, "key:{shown:012x}");
         Self {
             id: ClientId::new(first_eight(&tag)),
             name: name.into(),
